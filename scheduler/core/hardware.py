@@ -1,0 +1,35 @@
+"""What a machine is: accelerators and shapes. The facts live in providers/catalog; here is only their form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One GPU model. Peaks are dense (no sparsity), as the vendor's data sheet states them."""
+
+    name: str  # "H100", as users write it
+    memory_gib: int
+    bandwidth_gb_s: int
+    bf16_tflops: float  # fp16 where the chip has no bf16
+    fp8_tflops: float | None  # None: the chip has no FP8
+    tdp_watts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """An instance type: what one node of it has."""
+
+    name: str  # "p5.48xlarge"
+    accelerator: Accelerator | None  # None: a machine without GPUs
+    gpus: int
+    vcpus: int
+    memory_gib: int
+
+    def tflops(self, *, fp8: bool) -> float:
+        """The node's peak for ranking: FP8 where the job can use it and the chip has it, else BF16. CPUs count 0.05 per vCPU."""
+        if self.accelerator is None:
+            return 0.05 * self.vcpus
+        per_gpu = self.accelerator.fp8_tflops if fp8 and self.accelerator.fp8_tflops else self.accelerator.bf16_tflops
+        return per_gpu * self.gpus

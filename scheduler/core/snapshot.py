@@ -1,0 +1,275 @@
+"""What we know: the rows, and the state that holds them in memory.
+
+Rows are immutable; `State.fold` replaces them, and is the only thing that does. What is not durable (heartbeats, progress,
+offers) is kept beside the rows and is learned again after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from dsched.scheduler.core.event import Event
+from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
+from dsched.scheduler.core.units import Charge, Instant, MicroUsd, MicroUsdPerHour, Millis, Moment
+
+
+class After(StrEnum):
+    """What follows a drain."""
+
+    NOTHING = ""
+    MOVE = "move"  # to the next placement
+    PAUSE = "pause"
+    CANCEL = "cancel"
+    HOLD = "hold"  # the budget is spent: checkpoint, then hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    id: str
+    key: str  # the client's idempotency key
+    spec: Spec
+    state: JobState
+    submitted: Moment
+    reason: str = ""  # why it is where it is, one sentence
+    generation: int = 0  # the last one given out; the fence
+    nodes: tuple[str, ...] = ()  # of the current generation; empty when none
+    next_nodes: tuple[str, ...] = ()  # bought or idle, waiting for the proof that the old ones are gone
+    token: str = ""  # the launch under way for this job
+    after: After = After.NOTHING
+    decision: str = ""  # id of the last decision
+    places: tuple[str, ...] = ()  # a migration's wish, overrides spec.need.places once
+    avoid: tuple[str, ...] = ()  # pools that refused or interrupted this job, newest last, bounded
+    checkpoint_step: int = 0  # last committed
+    strikes: int = 0  # ends without progress in a row
+    failures: int = 0  # the job's own failures
+    best_step: int = 0  # the step that the strike counter compares with
+    due: Instant = Instant(0)  # wall: not placed before (back-off)
+    moves: int = 0
+    interruptions: int = 0
+    spent: Charge = Charge(0)
+    baseline: Charge = Charge(0)  # the same intervals at the on-demand price of the same shape
+    started: Instant | None = None  # market: first time running
+    ended: Instant | None = None  # market
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a job on one placement; key f"{job}/{generation}"."""
+
+    job: str
+    generation: int
+    pool: str
+    nodes: tuple[str, ...]
+    world_size: int
+    decided: Moment
+    running: Moment | None = None
+    ended: Moment | None = None
+    outcome: str = ""  # "succeeded", "interrupted", "drained: pause", "exit 1", ...
+    first_step: int | None = None
+    last_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine; id f"{token}.{index}"."""
+
+    id: str
+    token: str
+    index: int
+    pool: Pool
+    gpus: int
+    state: NodeState
+    lease_until: Instant  # wall; the ledger's word, never shorter than the node's own
+    rate: MicroUsdPerHour  # in force since `metered`
+    rate_source: str
+    rate_at: Instant  # market: when that price was observed
+    on_demand: MicroUsdPerHour | None
+    ref: str = ""  # the provider's id
+    job: str = ""  # whose it is; "" when idle
+    generation: int = 0  # given to it last; 0: none
+    running: bool = False  # ranks of `generation` may be alive on it
+    launched: Instant | None = None  # market: billing starts
+    metered: Instant | None = None  # market: billed up to here
+    notice: Instant | None = None  # wall: taken at
+    leaving: bool = False  # we want it gone: terminate until the provider proves it
+    idle_since: Instant | None = None  # wall
+    ended: Instant | None = None  # market
+    ended_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What we will do, durable before the cloud hears of it. The id is the idempotency token and the tag."""
+
+    id: str
+    kind: str  # "launch" | "terminate"
+    state: IntentState
+    provider: str
+    job: str
+    pool: Pool | None
+    count: int
+    nodes: tuple[str, ...]
+    lease_until: Instant  # wall
+    price_max: MicroUsdPerHour | None
+    secret: str  # SHA-256 of the launch's bootstrap secret
+    made: Moment
+    tries: int = 0
+    due: Instant = Instant(0)  # wall: not sent again before
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolMemory:
+    """What a pool did to us: the cool-down and the evidence for its hazard. Key: pool id."""
+
+    pool: str
+    cool_until: Instant = Instant(0)  # market
+    why: str = ""
+    refusals: int = 0
+    interruptions: int = 0
+    exposure: Millis = Millis(0)  # market time our nodes lived there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    name: str
+    limit: MicroUsd | None = None  # None: no limit
+    spent: Charge = Charge(0)
+    fired: tuple[int, ...] = ()  # percentages already alerted
+    exhausted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """The outbox: written with the state change that caused it, delivered at least once."""
+
+    id: str
+    made: Moment
+    severity: str  # "info" | "warning" | "critical"
+    title: str
+    text: str
+    tries: int = 0
+    due: Instant = Instant(0)  # wall
+    sent: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """An interval of spend. Never changed once written; key f"{node}/{start}/{kind}"."""
+
+    node: str
+    job: str  # "" while idle
+    budget: str
+    pool: str
+    kind: str  # "compute" | "minimum" | "egress" | "disk"
+    rate: MicroUsdPerHour
+    on_demand: MicroUsdPerHour | None
+    start: Instant  # market
+    end: Instant
+    source: str  # where the rate came from
+    quoted: Instant  # and when it was observed
+    owed: Charge  # rate x time, or the exact amount for the other kinds
+    baseline: Charge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A stored plan report for one job: what was chosen and why everything else was not."""
+
+    id: str
+    job: str
+    at: Moment
+    report: Mapping[str, Any]  # see report.py
+
+
+@dataclass(slots=True)
+class Progress:
+    """Last values of a running job; not durable."""
+
+    step: int = 0
+    steps: int | None = None
+    loss: float | None = None
+    tokens_per_s: float | None = None
+    step_ms: float | None = None
+    at: Instant = Instant(0)  # wall
+
+
+ROWS: Final[Mapping[str, type]] = {
+    "job": Job,
+    "attempt": Attempt,
+    "node": Node,
+    "intent": Intent,
+    "pool": PoolMemory,
+    "budget": Budget,
+    "alert": Alert,
+    "decision": Decision,
+    "ledger": LedgerEntry,
+}
+
+
+@dataclass(slots=True)
+class State:
+    """The working set. Mutated by `fold` alone (and by the loop for what is not durable)."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)  # current ones only
+    nodes: dict[str, Node] = field(default_factory=dict)  # until gone
+    intents: dict[str, Intent] = field(default_factory=dict)  # until done or refused
+    pools: dict[str, PoolMemory] = field(default_factory=dict)
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    alerts: dict[str, Alert] = field(default_factory=dict)  # until sent
+    # not durable
+    offers: dict[str, Offer] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
+    heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
+    absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
+
+    def fold(self, event: Event) -> None:
+        """Replay one event."""
+        for change in event.changes:
+            table = self._table(change.table)
+            if table is None:
+                continue  # append-only tables have no working set
+            if change.new:
+                table[change.key] = ROWS[change.table](**change.fields)
+            elif change.key in table:
+                table[change.key] = replace(table[change.key], **change.fields)
+            if _finished(table.get(change.key)):
+                del table[change.key]
+
+    def _table(self, name: str) -> dict[str, Any] | None:
+        return {
+            "job": self.jobs,
+            "attempt": self.attempts,
+            "node": self.nodes,
+            "intent": self.intents,
+            "pool": self.pools,
+            "budget": self.budgets,
+            "alert": self.alerts,
+        }.get(name)
+
+
+def _finished(row: object) -> bool:
+    """Whether a row leaves the working set (it stays in the store)."""
+    match row:
+        case Attempt(ended=ended):
+            return ended is not None
+        case Node(state=state):
+            return state is NodeState.GONE
+        case Intent(state=state):
+            return state in (IntentState.DONE, IntentState.REFUSED)
+        case Alert(sent=sent):
+            return sent
+        case _:
+            return False
+
+
+def live(job: Job) -> bool:
+    return job.state not in TERMINAL
