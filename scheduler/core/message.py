@@ -1,0 +1,340 @@
+"""What the core is told: wishes of people, words of agents, facts from providers, and the passing of time.
+
+`handle(state, message, now, rng)` takes one of these and answers with events (made durable first), effects (carried out
+afterwards) and, for people, an answer or a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.units import Instant, MicroUsd, Millis
+
+
+class Action(StrEnum):
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    MIGRATE = "migrate"
+    CHECKPOINT = "checkpoint"
+
+
+class Refusal(Exception):
+    """A wish that cannot be granted. Nothing has changed."""
+
+    def __init__(self, code: str, message: str, hint: str = "", where: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint, self.where = code, message, hint, where
+
+
+# -- people ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Answer: the job's id; the same key gives the same job."""
+
+    spec: Spec
+    key: str
+    plan: str = ""  # refuse unless this plan would still be chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Answer: the job's id."""
+
+    job: str
+    action: Action
+    by: str = ""
+    now: bool = False  # cancel without a checkpoint
+    to: tuple[str, ...] = ()  # migrate: place globs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetBudget:
+    name: str
+    limit: MicroUsd | None
+    by: str = ""
+
+
+# -- providers ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenNode:
+    """One machine in a provider's list. The engine translates; the core knows no provider's types."""
+
+    ref: str
+    token: str
+    index: int
+    pool: Pool
+    alive: bool
+    launched: Instant  # market
+    ended: Instant | None = None
+    ended_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffersSeen:
+    provider: str
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesSeen:
+    """A complete list. An error is never an empty list: that is no message at all."""
+
+    provider: str
+    nodes: tuple[SeenNode, ...]
+    asked: Instant  # wall time at which the question was asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    intent: str
+    nodes: tuple[SeenNode, ...]
+
+
+class RefusedBy(StrEnum):
+    CAPACITY = "capacity"
+    QUOTA = "quota"
+    PRICE = "price"
+    AUTH = "auth"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRefused:
+    intent: str
+    by: RefusedBy
+    why: str
+    scope: str  # "pool" | "region" | "account" | "request"
+    cooldown: Millis  # market
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchUnanswered:
+    """Ambiguous or throttled: it may have happened. The same token again, later."""
+
+    intent: str
+    why: str
+    retry: Millis  # wall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeNoticed:
+    """The cloud will take this node; heard from the agent or from the provider, whichever is first."""
+
+    node: str
+    deadline: Instant  # wall
+    source: str
+
+
+# -- agents ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Ranks of one generation on one node, as the agent sees them."""
+
+    job: str
+    generation: int
+    state: str  # "starting" | "running" | "stopping" | "exited"
+    exits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentHello:
+    """An agent dialled in (again)."""
+
+    node: str
+    running: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewLease:
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RanksStarted:
+    node: str
+    job: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RanksExited:
+    """Every process of the generation on this node is gone and reaped."""
+
+    node: str
+    job: str
+    generation: int
+    exits: Mapping[str, int]
+    drained: bool = False
+    hung: bool = False
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupBroke:
+    node: str
+    job: str
+    generation: int
+    command: str
+    code: int
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved:
+    node: str
+    job: str
+    generation: int
+    step: int
+    uri: str = ""
+    write: Millis | None = None
+    fallback: str = ""  # restore took an older one, and why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStep:
+    """The first step of a generation: how long the interruption cost."""
+
+    node: str
+    job: str
+    generation: int
+    step: int
+
+
+# -- the loop itself ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """The daemon has just read its state from disk: every open intent is asked again, every node looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed: leases, back-offs, idle nodes, budgets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Something changed that may let a waiting job run. Sent by the loop, once per batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertTried:
+    id: str
+    ok: bool
+    error: str = ""
+
+
+Message = (
+    Submit
+    | Act
+    | SetBudget
+    | OffersSeen
+    | NodesSeen
+    | Launched
+    | LaunchRefused
+    | LaunchUnanswered
+    | NodeNoticed
+    | AgentHello
+    | RenewLease
+    | RanksStarted
+    | RanksExited
+    | SetupBroke
+    | CheckpointSaved
+    | FirstStep
+    | Restarted
+    | Tick
+    | Place
+    | AlertTried
+)
+
+
+# -- effects --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLaunch:
+    intent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTerminate:
+    provider: str
+    refs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallObserve:
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellStart:
+    """Start this generation's ranks on this node. Everything else about it is in the rows."""
+
+    node: str
+    job: str
+    generation: int
+    ranks: tuple[int, ...]
+    world_size: int
+    master: str  # node id of rank 0
+    resume: bool
+    interval: Millis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellStop:
+    node: str
+    job: str
+    generation: int  # this and every older one
+    grace: Millis
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellCheckpoint:
+    node: str
+    job: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellLeave:
+    node: str
+    grace: Millis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendAlert:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeAt:
+    """Send a Tick at this wall instant."""
+
+    at: Instant
+
+
+Effect = (
+    CallLaunch
+    | CallTerminate
+    | CallObserve
+    | TellStart
+    | TellStop
+    | TellCheckpoint
+    | TellLeave
+    | SendAlert
+    | WakeAt
+)
