@@ -54,7 +54,7 @@ def tone(word: str) -> Tone:
 
 
 def money(amount: str | Decimal | None) -> str:
-    """Dollars with two decimals and commas, rounded half up; below half a cent "<0.01", so that spend never reads as none."""
+    """Dollars with two decimals and commas, rounded half up; below half a cent "<0.01": spend never reads as none."""
     if amount is None:
         return UNKNOWN
     exact = Decimal(amount)

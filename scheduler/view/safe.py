@@ -1,9 +1,9 @@
 """Make foreign text safe to print: names, logs, reasons and cloud messages may hold anything.
 
-An escape sequence in a job's name can retitle the terminal, fill the clipboard or clear the screen; a bidi mark can make
-a price read backwards. So every text that we did not write passes `show` on its way to a terminal, and what is left is one
-line of printable characters in which the control characters are visible. In Textual and Rich it must then go into a `Text`
-or `Content`, never into markup: "[/bold]" is printable, and is not our business here.
+An escape sequence in a job's name can retitle the terminal, fill the clipboard or clear the screen; a bidi mark can
+make a price read backwards. So every text that we did not write passes `show` on its way to a terminal, and what is
+left is one line of printable characters in which the control characters are visible. In Textual and Rich it must then
+go into a `Text` or `Content`, never into markup: "[/bold]" is printable, and is not our business here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LIMIT: Final = 200  # characters: a cell or a sentence; longer text is cut, so a
 LOG_LIMIT: Final = 8_192  # characters of one log line: long enough for a stack frame, short enough for a terminal
 CUT: Final = "…"
 
-# Letters and marks by their Unicode category, yet drawn as nothing or as a blank: enough to hide text or to fake a name.
+# Letters and marks by their Unicode category, yet drawn as nothing or as a blank: enough to hide text or fake a name.
 _INVISIBLE: Final = frozenset(
     map(
         chr,
