@@ -181,3 +181,12 @@ class Clocked(Protocol):
     async def clock(self) -> tuple[Moment, float]:
         """One moment on both clocks and the scale: market milliseconds per wall millisecond."""
         ...
+
+
+@runtime_checkable
+class Leased(Protocol):
+    """A provider that ends a node itself when its lease runs out: the dead-man's switch beside the node's own."""
+
+    async def renew(self, refs: Collection[NodeRef], until: Instant) -> None:
+        """Move the end of these leases to `until` (wall). Never shortens one; unknown and dead refs are fine."""
+        ...
