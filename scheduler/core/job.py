@@ -53,7 +53,7 @@ class Spec:
     priority: int = 0  # higher first
     budget: str = "default"
     checkpoint: Checkpointing = Checkpointing()
-    retries: int = 3  # of the job's own failures; interruptions are not counted
+    retries: int = 4  # own failures in a row without a newer checkpoint; interruptions are not counted
     retry_on: tuple[int, ...] = ()  # exit codes worth a retry; empty: all but 78
     drain: Millis = Millis(10_000)  # wall: SIGTERM to SIGKILL
     steps: int | None = None  # total, where the user knows it; the job may report it

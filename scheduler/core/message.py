@@ -280,6 +280,15 @@ class CallObserve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallRenew:
+    """Tell a provider that keeps leases itself."""
+
+    provider: str
+    ref: str
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TellStart:
     """Start this generation's ranks on this node. Everything else about it is in the rows."""
 
@@ -331,6 +340,7 @@ Effect = (
     CallLaunch
     | CallTerminate
     | CallObserve
+    | CallRenew
     | TellStart
     | TellStop
     | TellCheckpoint

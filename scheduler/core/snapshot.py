@@ -6,13 +6,14 @@ offers) is kept beside the rows and is learned again after a restart.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Offer, Pool
 from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
 from dsched.scheduler.core.units import Charge, Instant, MicroUsd, MicroUsdPerHour, Millis, Moment
@@ -39,7 +40,6 @@ class Job:
     generation: int = 0  # the last one given out; the fence
     nodes: tuple[str, ...] = ()  # of the current generation; empty when none
     next_nodes: tuple[str, ...] = ()  # bought or idle, waiting for the proof that the old ones are gone
-    token: str = ""  # the launch under way for this job
     after: After = After.NOTHING
     decision: str = ""  # id of the last decision
     places: tuple[str, ...] = ()  # a migration's wish, overrides spec.need.places once
@@ -71,6 +71,10 @@ class Attempt:
     running: Moment | None = None
     ended: Moment | None = None
     outcome: str = ""  # "succeeded", "interrupted", "drained: pause", "exit 1", ...
+    exits: Mapping[str, int] = field(default_factory=dict)  # rank -> exit code, as the nodes reported them
+    cause: int | None = None  # exit code of the first rank that failed by itself
+    lost: bool = False  # a node of it vanished
+    tail: str = ""  # last log lines of that rank
     first_step: int | None = None
     last_step: int | None = None
 
@@ -117,7 +121,6 @@ class Intent:
     nodes: tuple[str, ...]
     lease_until: Instant  # wall
     price_max: MicroUsdPerHour | None
-    secret: str  # SHA-256 of the launch's bootstrap secret
     made: Moment
     tries: int = 0
     due: Instant = Instant(0)  # wall: not sent again before
@@ -214,9 +217,12 @@ ROWS: Final[Mapping[str, type]] = {
 }
 
 
+QueueKey = tuple[int, int, int, str]  # priority (negated), deadline, submitted, id: the order of service
+
+
 @dataclass(slots=True)
 class State:
-    """The working set. Mutated by `fold` alone (and by the loop for what is not durable)."""
+    """The working set. Its rows are mutated by `fold` alone; what is not durable is set by the core as it learns it."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)  # current ones only
@@ -225,27 +231,57 @@ class State:
     pools: dict[str, PoolMemory] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)  # until sent
-    # not durable
+    # derived from the rows
+    keys: dict[str, str] = field(default_factory=dict)  # idempotency key -> job id
+    queue: dict[tuple[Need, str], list[QueueKey]] = field(default_factory=dict)  # class -> queued jobs in order
+    active: set[str] = field(default_factory=set)  # jobs that hold or await nodes
+    # not durable: counters read at start, and what is learned again after a restart
+    jobs_made: int = 0
+    launches_made: int = 0
+    era: int = 0  # rises after a restore from backup, so that tokens and generations cannot come back
+    cluster: str = ""
+    scale: float = 1.0  # market ms per wall ms
     offers: dict[str, Offer] = field(default_factory=dict)
     progress: dict[str, Progress] = field(default_factory=dict)
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
+    started: set[tuple[str, int]] = field(default_factory=set)  # (node, generation) whose ranks run
+    asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
+    blocked: dict[tuple[Need, str], str] = field(default_factory=dict)  # class -> why nothing fits, until the world changes
+    cooling: set[str] = field(default_factory=set)  # pools whose cool-down's end wakes the queue
+    dirty: bool = False  # a pass of the planner is due
 
     def fold(self, event: Event) -> None:
         """Replay one event."""
         for change in event.changes:
-            table = self._table(change.table)
-            if table is None:
+            rows = self.table(change.table)
+            if rows is None:
                 continue  # append-only tables have no working set
+            old = rows.get(change.key)
             if change.new:
-                table[change.key] = ROWS[change.table](**change.fields)
-            elif change.key in table:
-                table[change.key] = replace(table[change.key], **change.fields)
-            if _finished(table.get(change.key)):
-                del table[change.key]
+                row = ROWS[change.table](**change.fields)
+            elif old is not None:
+                row = replace(old, **change.fields)
+            else:
+                continue  # it left the working set: its story goes on in the store alone
+            self.put(change.table, change.key, row)
 
-    def _table(self, name: str) -> dict[str, Any] | None:
-        return {
+    def put(self, table: str, key: str, row: Any | None) -> None:
+        """Set or (None) remove one row, and what is derived from it."""
+        rows = self.table(table)
+        assert rows is not None
+        old = rows.get(key)
+        if row is None or _finished(row):
+            rows.pop(key, None)
+        else:
+            rows[key] = row
+        if table == "job":
+            self._index(old, row)
+        elif table == "node" and key not in rows:
+            self._forget(key)
+
+    def table(self, name: str) -> dict[str, Any] | None:
+        tables: dict[str, dict[str, Any]] = {
             "job": self.jobs,
             "attempt": self.attempts,
             "node": self.nodes,
@@ -253,7 +289,52 @@ class State:
             "pool": self.pools,
             "budget": self.budgets,
             "alert": self.alerts,
-        }.get(name)
+        }
+        return tables.get(name)
+
+    def attempt(self, job: Job) -> Attempt | None:
+        return self.attempts.get(f"{job.id}/{job.generation}")
+
+    def _index(self, old: Job | None, new: Job | None) -> None:
+        if old is not None and old.state is JobState.QUEUED and (new is None or new.state is not JobState.QUEUED):
+            order = self.queue[queue_class(old)]
+            key = queue_key(old)
+            at = bisect_left(order, key)
+            if at < len(order) and order[at] == key:
+                del order[at]
+            if not order:
+                del self.queue[queue_class(old)]
+        if new is None:
+            return
+        if new.state is JobState.QUEUED and (old is None or old.state is not JobState.QUEUED):
+            insort(self.queue.setdefault(queue_class(new), []), queue_key(new))
+        if new.state in ACTIVE:
+            self.active.add(new.id)
+        else:
+            self.active.discard(new.id)
+        if old is None:
+            self.keys[new.key] = new.id
+
+    def _forget(self, node: str) -> None:
+        for learned in (self.heard, self.absent, self.asked):
+            learned.pop(node, None)
+        self.started = {pair for pair in self.started if pair[0] != node}
+
+
+ACTIVE: Final = frozenset({JobState.STARTING, JobState.RUNNING, JobState.DRAINING})
+
+
+def queue_class(job: Job) -> tuple[Need, str]:
+    """Jobs of one class fit the same offers and draw on the same budget."""
+    return job.spec.need, job.spec.budget
+
+
+def queue_key(job: Job) -> QueueKey:
+    """Priority, then deadline, then age; the id breaks ties."""
+    return -job.spec.priority, job.spec.deadline or _NEVER, job.submitted.wall, job.id
+
+
+_NEVER: Final = 1 << 62
 
 
 def _finished(row: object) -> bool:

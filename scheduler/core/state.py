@@ -46,6 +46,7 @@ class JobFact(StrEnum):
     REFUSED = "refused"  # no capacity after all
     STARTED = "started"  # every rank runs
     NODE_LOST = "node-lost"
+    CRASHED = "crashed"  # its own failure: again
     NOTICE = "notice"
     DRAIN = "drain"  # asked by us: migrate, pause, cancel, preempt, shrink
     REPLACE = "replace"  # drained, and the next placement is known
@@ -94,6 +95,7 @@ JOB: Final[Mapping[JobState, Mapping[JobFact, JobState]]] = {
         _JF.NOTICE: _J.DRAINING,
         _JF.DRAIN: _J.DRAINING,
         _JF.NODE_LOST: _J.STARTING,
+        _JF.CRASHED: _J.STARTING,
         _JF.FAIL: _J.FAILED,
         _JF.CANCEL: _J.CANCELLED,
     },
@@ -101,6 +103,7 @@ JOB: Final[Mapping[JobState, Mapping[JobFact, JobState]]] = {
         _JF.DRAIN: _J.DRAINING,
         _JF.NOTICE: _J.DRAINING,
         _JF.NODE_LOST: _J.STARTING,
+        _JF.CRASHED: _J.STARTING,
         _JF.SUCCEED: _J.SUCCEEDED,
         _JF.FAIL: _J.FAILED,
     },

@@ -1,0 +1,170 @@
+"""The machines as their agents tell of them: heard, ranks started, ranks reaped, checkpoints committed, leases renewed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dsched.scheduler.core import lifecycle
+from dsched.scheduler.core.budget import may_renew
+from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.holding import release
+from dsched.scheduler.core.message import (
+    AgentHello,
+    CallRenew,
+    CheckpointSaved,
+    FirstStep,
+    RanksExited,
+    RanksStarted,
+    Refusal,
+    RenewLease,
+    SetupBroke,
+    TellLeave,
+    TellStop,
+)
+from dsched.scheduler.core.snapshot import Job, Node
+from dsched.scheduler.core.state import JobState, NodeFact, NodeState
+from dsched.scheduler.core.units import Instant, Millis
+
+
+def _node(draft: Draft, name: str) -> Node:
+    node = draft.state.nodes.get(name)
+    if node is None:
+        raise Refusal("E410", f"{name} is not ours any more")
+    draft.state.heard[name] = draft.now.wall
+    return node
+
+
+def hello(draft: Draft, message: AgentHello) -> Instant:
+    """An agent dialled in: compare what runs there with what should. Answer: its lease."""
+    node = _node(draft, message.node)
+    fact = NodeFact.HEARD
+    first = node.state in (NodeState.REQUESTED, NodeState.BOOTING)
+    if first:
+        node = draft.node(node, "ready", fact, idle_since=None if node.job else draft.now.wall)
+    job = draft.state.jobs.get(node.job)
+    ours = None
+    for group in message.running:
+        if job is not None and group.job == node.job and group.generation == node.generation:
+            ours = group
+        elif group.state != "exited":
+            draft.do(
+                TellStop(
+                    node=node.id, job=group.job, generation=group.generation, grace=Millis(0), why="not its job any more"
+                )
+            )
+    if job is not None and node.running:
+        _compare(draft, job, node, ours.state if ours else "", ours.exits if ours else {})
+    job = draft.state.jobs.get(node.job)
+    if job is not None and node.id in job.next_nodes:
+        lifecycle.try_start(draft, job)
+    if node.leaving:
+        draft.do(TellLeave(node=node.id, grace=Millis(0)))
+    return node.lease_until
+
+
+def _compare(draft: Draft, job: Job, node: Node, group: str, exits: Mapping[str, int]) -> None:
+    if group in ("starting", "running", "stopping"):
+        if group == "running":
+            lifecycle.started(draft, node)
+        if job.state is JobState.DRAINING:
+            lifecycle.stop(draft, job, job.reason)
+    elif group == "exited":
+        exited(
+            draft,
+            RanksExited(node=node.id, job=job.id, generation=node.generation, exits=exits, drained=not any(exits.values())),
+        )
+    elif (node.id, node.generation) not in draft.state.started and _unstarted(draft, job):
+        lifecycle.tell_start(draft, job, [node])  # the order was lost with the daemon that gave it
+    else:
+        attempt = draft.state.attempt(job)
+        if attempt is not None:
+            draft.attempt(attempt, "lost", why=f"the agent of {node.id} started anew", lost=True)
+        exited(draft, RanksExited(node=node.id, job=job.id, generation=node.generation, exits={}, drained=True))
+
+
+def _unstarted(draft: Draft, job: Job) -> bool:
+    attempt = draft.state.attempt(job)
+    return attempt is not None and attempt.running is None and job.state is JobState.STARTING
+
+
+def renew(draft: Draft, message: RenewLease) -> Instant:
+    """Extend the lease, as far as notice, leave and budget allow. Answer: the lease."""
+    node = _node(draft, message.node)
+    until = Instant(draft.now.wall + draft.terms.lease)
+    if node.notice is not None or node.leaving or until <= node.lease_until:
+        return node.lease_until
+    if not may_renew(draft.state, node, until, draft.now):
+        return node.lease_until
+    draft.node(node, "lease", lease_until=until)
+    draft.do(CallRenew(provider=node.pool.provider, ref=node.ref, until=until))
+    return until
+
+
+def ranks_started(draft: Draft, message: RanksStarted) -> None:
+    node = _node(draft, message.node)
+    if node.job == message.job and node.generation == message.generation and node.running:
+        lifecycle.started(draft, node)
+
+
+def exited(draft: Draft, message: RanksExited) -> None:
+    """One of the proofs: every process of the generation on this node is reaped."""
+    node = _node(draft, message.node)
+    if node.generation != message.generation or node.job != message.job or not node.running:
+        return
+    node = draft.node(node, "quiet", why=_exits(message), running=False)
+    job = draft.state.jobs.get(message.job)
+    if job is None or job.generation != message.generation:
+        release(draft, (node.id,))
+        return
+    attempt = draft.state.attempt(job)
+    if attempt is not None:
+        cause = attempt.cause
+        if cause is None and not message.drained:
+            cause = next((code for code in message.exits.values() if code), None)
+        tail = message.tail if cause != attempt.cause else attempt.tail
+        exits = {**attempt.exits, **message.exits}
+        draft.attempt(attempt, "exits", exits=exits, cause=cause, tail=tail[-2000:])
+    if not lifecycle.quiet(draft, job):
+        if any(message.exits.values()) or message.drained:
+            lifecycle.stop(draft, job, "a rank of the gang ended")
+        return
+    lifecycle.settle(draft, job)
+
+
+def _exits(message: RanksExited) -> str:
+    codes = ", ".join(f"rank {rank}: {code}" for rank, code in message.exits.items()) or "nothing ran"
+    return codes + (" (hung)" if message.hung else "") + (" (drained)" if message.drained else "")
+
+
+def setup_broke(draft: Draft, message: SetupBroke) -> None:
+    """A set-up command failed: that counts like a rank's own failure."""
+    exits = {"setup": message.code}
+    exited(
+        draft,
+        RanksExited(
+            node=message.node,
+            job=message.job,
+            generation=message.generation,
+            exits=exits,
+            tail=f"setup `{message.command}` ended with {message.code}\n{message.tail}",
+        ),
+    )
+
+
+def saved(draft: Draft, message: CheckpointSaved) -> None:
+    node = _node(draft, message.node)
+    job = draft.state.jobs.get(message.job)
+    if job is None or job.generation != message.generation or node.generation != message.generation:
+        return
+    if message.fallback:
+        draft.say("checkpoint.fallback", job=job.id, node=node.id, why=message.fallback, data={"step": message.step})
+        draft.job(job, "stepped-back", checkpoint_step=message.step)
+    elif message.step > job.checkpoint_step:
+        draft.job(job, "checkpointed", checkpoint_step=message.step)
+
+
+def first_step(draft: Draft, message: FirstStep) -> None:
+    job = draft.state.jobs.get(message.job)
+    attempt = draft.state.attempt(job) if job else None
+    if attempt is not None and attempt.generation == message.generation and attempt.first_step is None:
+        draft.attempt(attempt, "stepping", first_step=message.step)

@@ -1,0 +1,54 @@
+"""Budgets: what is spent, what leases have promised, what is left.
+
+A lease is spend promised beforehand: every live machine holds back its price ceiling up to the end of its lease.
+"""
+
+from __future__ import annotations
+
+from dsched.scheduler.core.ledger import budget_of, open_charge
+from dsched.scheduler.core.snapshot import Budget, Node, State
+from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis, Moment, reserve, to_charge
+
+
+def ceiling(node: Node) -> MicroUsdPerHour:
+    """The most an hour of this node may come to cost within its lease: on-demand, or twice the spot price above that."""
+    return max(node.rate, node.on_demand or MicroUsdPerHour(2 * node.rate))
+
+
+def promised(state: State, node: Node, now: Moment) -> Charge:
+    """What the rest of the node's lease may cost."""
+    left = Millis(int((node.lease_until - now.wall) * state.scale))
+    return reserve(ceiling(node), left)
+
+
+def totals(state: State, now: Moment) -> dict[str, tuple[Charge, Charge]]:
+    """Per budget: spent (the open intervals too) and promised by leases."""
+    sums = {name: (budget.spent, Charge(0)) for name, budget in state.budgets.items()}
+    for node in state.nodes.values():
+        name = budget_of(state, node)
+        spent, ahead = sums.get(name, (Charge(0), Charge(0)))
+        running, _ = open_charge(state, node, now.market)
+        sums[name] = (Charge(spent + running), Charge(ahead + promised(state, node, now)))
+    return sums
+
+
+def room(state: State, now: Moment) -> dict[str, Charge | None]:
+    """Per budget: what may still be promised; None is no limit."""
+    sums = totals(state, now)
+    return {name: left(budget, *sums[name]) for name, budget in state.budgets.items()}
+
+
+def left(budget: Budget, spent: Charge, ahead: Charge) -> Charge | None:
+    return None if budget.limit is None else Charge(max(0, to_charge(budget.limit) - spent - ahead))
+
+
+def may_renew(state: State, node: Node, until: Instant, now: Moment) -> bool:
+    """Whether the budget carries the node's lease up to `until`."""
+    budget = state.budgets.get(budget_of(state, node))
+    if budget is None or budget.limit is None:
+        return True
+    if budget.exhausted:
+        return False
+    spent, ahead = totals(state, now)[budget.name]
+    more = reserve(ceiling(node), Millis(int((until - max(now.wall, node.lease_until)) * state.scale)))
+    return spent + ahead + more <= to_charge(budget.limit)

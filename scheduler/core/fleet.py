@@ -1,0 +1,184 @@
+"""The machines as their providers tell of them: found, arrived, noticed, gone.
+
+Level-triggered: every list of a provider is compared with what we believe. A machine of ours that no row claims is an
+orphan and is ended, for ever, every time it is seen. A machine that is missing from a list is only gone when the provider
+says so or when its lease has run out.
+"""
+
+from __future__ import annotations
+
+from dsched.scheduler.core import ledger, lifecycle
+from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.holding import ask_end, avoiding, leave, remember
+from dsched.scheduler.core.message import CallTerminate, NodeNoticed, NodesSeen, SeenNode
+from dsched.scheduler.core.snapshot import Intent, Job, Node, PoolMemory
+from dsched.scheduler.core.state import INTENT, IntentFact, IntentState, JobFact, JobState, NodeFact, NodeState, step
+from dsched.scheduler.core.units import Instant, Millis
+
+
+def seen(draft: Draft, message: NodesSeen) -> None:
+    """Compare a provider's complete list with our rows."""
+    state = draft.state
+    names = set()
+    for machine in message.nodes:
+        name = f"{machine.token}.{machine.index}"
+        names.add(name)
+        state.absent.pop(name, None)
+        node = state.nodes.get(name)
+        if node is None:
+            if machine.alive:
+                _orphan(draft, message.provider, machine)
+        elif machine.alive:
+            arrived(draft, node, machine)
+        else:
+            if node.launched is None:
+                node = draft.node(node, "seen", launched=machine.launched, metered=machine.launched, ref=machine.ref)
+            gone(draft, node, machine.ended or draft.now.market, machine.ended_by)
+    for node in list(state.nodes.values()):
+        if node.pool.provider == message.provider and node.id not in names:
+            _missing(draft, node, message.asked)
+
+
+def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
+    """The provider has it: billing runs from its launch."""
+    if node.launched is not None and node.ref:
+        return node
+    node = draft.node(
+        node, "launched", NodeFact.LAUNCHED, ref=machine.ref, launched=machine.launched, metered=machine.launched
+    )
+    intent = draft.state.intents.get(node.token)
+    if intent is not None:
+        settle_intent(
+            draft, intent, IntentFact.CONFIRM, "found", f"{node.id} was found by its tag: the launch had happened"
+        )
+    return node
+
+
+def _orphan(draft: Draft, provider: str, machine: SeenNode) -> None:
+    key = f"{provider}:{machine.ref}"
+    last = draft.state.asked.get(key)
+    if last is not None and draft.now.wall - last < draft.terms.terminate_again:
+        return
+    if last is None:
+        why = f"{machine.ref} carries our tag and no job claims it: ended"
+        draft.say("orphan.found", why=why, data={"ref": machine.ref, "token": machine.token})
+    draft.state.asked[key] = draft.now.wall
+    draft.do(CallTerminate(provider=provider, refs=(machine.ref,)))
+
+
+def _missing(draft: Draft, node: Node, asked: Instant) -> None:
+    """Absence is evidence, never proof: three lists in a row without it, and it is asked to end and waited out."""
+    if node.ref == "" or node.leaving:
+        return
+    count = draft.state.absent[node.id] = draft.state.absent.get(node.id, 0) + 1
+    heard = draft.state.heard.get(node.id, Instant(0))
+    if count >= draft.terms.absent_lists and asked - heard > draft.terms.silent:
+        leave(draft, node, "three lists in a row do not name it, and it is silent")
+
+
+def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
+    """A proof that nothing of the node lives: the provider said so, or its lease has ended."""
+    state = draft.state
+    node = ledger.close(draft, node, ended)
+    memory = state.pools.get(node.pool.id) or PoolMemory(pool=node.pool.id)
+    lived = Millis(max(0, ended - (node.launched or ended)))
+    taken = by == "interrupted" and node.notice is None  # a notice was counted when it came
+    remember(draft, memory, f"interrupted {node.id}" if taken else "", exposure=lived)
+    job = state.jobs.get(node.job)
+    draft.node(node, "gone", NodeFact.GONE, why=by, ended=ended, ended_by=by, running=False)
+    state.dirty = True
+    if job is not None:
+        _lost(draft, job, node, by, taken=taken)
+
+
+def _lost(draft: Draft, job: Job, node: Node, by: str, *, taken: bool) -> None:
+    if node.id in job.next_nodes:
+        lifecycle.unplace(draft, job, f"{node.id} is gone ({by}) before it could start", node.pool.id)
+    if node.id not in job.nodes:
+        return
+    if node.running:
+        attempt = draft.state.attempt(job)
+        if attempt is not None:
+            draft.attempt(attempt, "lost", why=f"{node.id} is gone: {by}", lost=True)
+        job = draft.job(
+            job, "interrupted", interruptions=job.interruptions + taken, avoid=avoiding(draft, job, node.pool.id)
+        )
+        lifecycle.stop(draft, job, f"{node.id} is gone")
+    if lifecycle.quiet(draft, job) and job.state in (JobState.STARTING, JobState.RUNNING, JobState.DRAINING):
+        if job.next_nodes and job.state is JobState.STARTING:
+            lifecycle.try_start(draft, job)
+        elif node.running or job.state is JobState.DRAINING:
+            lifecycle.settle(draft, job)
+
+
+def noticed(draft: Draft, message: NodeNoticed) -> None:
+    """The cloud will take this node: its lease ends then, its gang saves and leaves, a replacement is looked for now."""
+    state = draft.state
+    node = state.nodes.get(message.node)
+    if node is None or (node.notice is not None and node.notice <= message.deadline):
+        return
+    first = node.notice is None
+    lease = min(node.lease_until, message.deadline)
+    why = f"the cloud takes {node.id} back ({message.source})"
+    node = draft.node(node, "noticed", NodeFact.NOTICE, why=why, notice=message.deadline, lease_until=Instant(lease))
+    if first:
+        memory = state.pools.get(node.pool.id) or PoolMemory(pool=node.pool.id)
+        remember(draft, memory, f"noticed {node.id}")
+    job = state.jobs.get(node.job)
+    if job is None:
+        leave(draft, node, why)
+    elif node.id in job.next_nodes:
+        lifecycle.unplace(draft, job, why, node.pool.id)
+    elif node.id in job.nodes and node.running:
+        _drain_noticed(draft, job, node, why, message.deadline, first=first)
+
+
+def _drain_noticed(draft: Draft, job: Job, node: Node, why: str, deadline: Instant, *, first: bool) -> None:
+    if job.state in (JobState.STARTING, JobState.RUNNING):
+        job = draft.job(job, "noticed", JobFact.NOTICE, why=why)
+    job = draft.job(
+        job, "interrupted", interruptions=job.interruptions + first, avoid=avoiding(draft, job, node.pool.id)
+    )
+    grace = Millis(max(0, deadline - draft.now.wall - draft.terms.notice_margin))
+    lifecycle.stop(draft, job, why, grace)
+    draft.state.dirty = True
+
+
+def watch(draft: Draft) -> None:
+    """What time does to machines: leases end, idle ones go back, those that never came up too."""
+    terms, now = draft.terms, draft.now
+    for node in list(draft.state.nodes.values()):
+        if now.wall > node.lease_until + terms.proof_margin:
+            ended = Instant(now.market - int((now.wall - node.lease_until) * draft.state.scale))
+            _lease_ended(draft, node, ended)
+        elif node.leaving:
+            ask_end(draft, node)
+        elif node.idle_since is not None and not node.job and now.wall - node.idle_since >= terms.idle_keep:
+            if node.state is NodeState.READY:
+                leave(draft, node, f"idle for {terms.idle_keep // 1000} s")
+        elif node.state is NodeState.BOOTING and _booted_too_long(draft, node):
+            leave(draft, node, f"not heard within {terms.boot_max // 1000} s of its launch")
+
+
+def _booted_too_long(draft: Draft, node: Node) -> bool:
+    age = (draft.now.market - (node.launched or draft.now.market)) / draft.state.scale
+    return age > draft.terms.boot_max
+
+
+def _lease_ended(draft: Draft, node: Node, ended: Instant) -> None:
+    """The second proof. A machine that the provider still shows afterwards is an orphan, and ended as one."""
+    intent = draft.state.intents.get(node.token)
+    if intent is not None:
+        settle_intent(draft, intent, IntentFact.REFUSE, "abandoned", "its lease ended unanswered")
+    if node.ref:
+        draft.do(CallTerminate(provider=node.pool.provider, refs=(node.ref,)))
+    gone(draft, node, ended, "lease")
+
+
+def settle_intent(draft: Draft, intent: Intent, fact: IntentFact, kind: str, why: str) -> None:
+    """The fate of a launch is known."""
+    sent = step(INTENT, intent.state, IntentFact.SEND) if intent.state is IntentState.PENDING else intent.state
+    error = "" if fact is IntentFact.CONFIRM else why
+    changed = {"state": step(INTENT, sent, fact), "error": error}
+    draft.say(f"intent.{kind}", Change("intent", intent.id, changed), job=intent.job, why=why)

@@ -1,0 +1,73 @@
+"""Holding machines: given to a job, kept idle, given back; and what a pool did to us is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dsched.scheduler.core import ledger
+from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.message import CallTerminate, TellLeave
+from dsched.scheduler.core.snapshot import Job, Node, PoolMemory
+from dsched.scheduler.core.state import NodeFact, NodeState
+from dsched.scheduler.core.units import Instant, Millis
+
+
+def assign(draft: Draft, node: Node, job: str) -> Node:
+    """From now on the node is the job's, and so is its bill."""
+    node = ledger.meter(draft, node, draft.now.market)
+    draft.say("node.assigned", Change("node", node.id, {"job": job, "idle_since": None}), job=job, node=node.id)
+    return draft.state.nodes[node.id]
+
+
+def release(draft: Draft, names: Iterable[str]) -> None:
+    """These nodes are nobody's now: kept idle for a next job, or given back when they are to be taken anyway."""
+    for name in names:
+        node = draft.state.nodes.get(name)
+        if node is None or node.running:
+            continue
+        node = ledger.meter(draft, node, draft.now.market)
+        node = draft.node(node, "idle", job="", idle_since=draft.now.wall)
+        draft.state.dirty = True
+        if node.notice is not None or node.state is NodeState.DRAINING:
+            leave(draft, node, "it is to be taken back and has no job")
+
+
+def leave(draft: Draft, node: Node, why: str) -> None:
+    """We want it gone: ask until the provider proves it."""
+    if not node.leaving:
+        node = draft.node(node, "leaving", NodeFact.DRAIN, why=why, leaving=True)
+    ask_end(draft, node)
+
+
+def ask_end(draft: Draft, node: Node) -> None:
+    last = draft.state.asked.get(node.id)
+    if last is not None and draft.now.wall - last < draft.terms.terminate_again:
+        return
+    if not node.ref:
+        return  # the launch is not answered yet; when it is, we are here again
+    draft.state.asked[node.id] = draft.now.wall
+    draft.do(
+        TellLeave(node=node.id, grace=Millis(0)), CallTerminate(provider=node.pool.provider, refs=(node.ref,))
+    )
+
+
+def avoiding(draft: Draft, job: Job, pool: str) -> tuple[str, ...]:
+    """The job's pools not to be tried first, with this one as the newest."""
+    kept = tuple(p for p in job.avoid if p != pool)
+    return (*kept, pool)[-draft.terms.avoid_kept :]
+
+
+def remember(draft: Draft, memory: PoolMemory, interrupted: str, *, exposure: Millis = Millis(0)) -> None:
+    """Add to what we know of a pool: time lived there, and (with a sentence) an interruption, which cools it down."""
+    changed: dict[str, object] = {"exposure": Millis(memory.exposure + exposure)}
+    if interrupted:
+        until = Instant(draft.now.market + draft.policy.cooldown)
+        changed |= {"interruptions": memory.interruptions + 1, "cool_until": until, "why": interrupted}
+        draft.state.cooling.add(memory.pool)
+        draft.state.dirty = True
+    if memory.pool in draft.state.pools:
+        change = Change("pool", memory.pool, changed)
+    else:
+        change = insert("pool", memory.pool, PoolMemory(pool=memory.pool, **changed))  # type: ignore[arg-type]
+    draft.say("pool.remembered", change, why=interrupted)

@@ -1,0 +1,100 @@
+"""The ledger: every interval of every machine at the price in force, with the on-demand price of the same shape beside it."""
+
+from __future__ import annotations
+
+from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.market import Quote
+from dsched.scheduler.core.snapshot import Budget, LedgerEntry, Node, State
+from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis, charge
+
+DEFAULT = "default"  # the budget of what nobody in particular uses: idle nodes
+
+
+def budget_of(state: State, node: Node) -> str:
+    job = state.jobs.get(node.job)
+    return job.spec.budget if job else DEFAULT
+
+
+def interval(state: State, node: Node, until: Instant) -> LedgerEntry | None:
+    """What `node` owes since it was last metered; None when nothing is."""
+    if node.metered is None or until <= node.metered:
+        return None
+    return _entry(state, node, "compute", node.metered, until)
+
+
+def open_charge(state: State, node: Node, until: Instant) -> tuple[Charge, Charge]:
+    """Spend and baseline of the interval that is still open, to show them before they are booked."""
+    entry = interval(state, node, until)
+    return (entry.owed, entry.baseline) if entry else (Charge(0), Charge(0))
+
+
+def meter(draft: Draft, node: Node, until: Instant) -> Node:
+    """Book the open interval up to `until` (market time)."""
+    entry = interval(draft.state, node, until)
+    if entry is None:
+        return node
+    return _book(draft, node, entry)
+
+
+def close(draft: Draft, node: Node, ended: Instant) -> Node:
+    """Book the last interval and, for a machine that lived shorter than the billing minimum, the rest of it."""
+    node = meter(draft, node, ended)
+    least = Instant((node.launched or ended) + draft.terms.minimum)
+    if node.launched is not None and node.metered is not None and node.metered < least:
+        return _book(draft, node, _entry(draft.state, node, "minimum", node.metered, least))
+    return node
+
+
+def reprice(draft: Draft, node: Node, quote: Quote, on_demand: MicroUsdPerHour | None) -> Node:
+    """A price step splits the interval at the moment it was observed."""
+    at = min(max(quote.at, node.metered or quote.at), draft.now.market)
+    node = meter(draft, node, Instant(at))
+    return draft.node(
+        node,
+        "repriced",
+        why=f"{node.pool.id} now costs {quote.price / 1e6:.4f} $/h",
+        rate=quote.price,
+        rate_source=quote.source,
+        rate_at=quote.at,
+        on_demand=on_demand if on_demand is not None else node.on_demand,
+    )
+
+
+def _entry(state: State, node: Node, kind: str, start: Instant, end: Instant) -> LedgerEntry:
+    lasting = Millis(end - start)
+    baseline = node.on_demand if node.on_demand is not None else node.rate
+    return LedgerEntry(
+        node=node.id,
+        job=node.job,
+        budget=budget_of(state, node),
+        pool=node.pool.id,
+        kind=kind,
+        rate=node.rate,
+        on_demand=node.on_demand,
+        start=start,
+        end=end,
+        source=node.rate_source,
+        quoted=node.rate_at,
+        owed=charge(node.rate, lasting),
+        baseline=charge(baseline, lasting),
+    )
+
+
+def _book(draft: Draft, node: Node, entry: LedgerEntry) -> Node:
+    state = draft.state
+    budget = state.budgets.get(entry.budget)
+    changes = [
+        insert("ledger", f"{entry.node}/{entry.start}/{entry.kind}", entry),
+        Change("node", node.id, {"metered": entry.end}),
+    ]
+    if budget is None:
+        changes.append(insert("budget", entry.budget, Budget(name=entry.budget, spent=entry.owed)))
+    else:
+        changes.append(Change("budget", entry.budget, {"spent": Charge(budget.spent + entry.owed)}))
+    job = state.jobs.get(entry.job)
+    if job:
+        spent, baseline = Charge(job.spent + entry.owed), Charge(job.baseline + entry.baseline)
+        changes.append(Change("job", job.id, {"spent": spent, "baseline": baseline}))
+    draft.say("ledger.booked", *changes, job=entry.job, node=entry.node)
+    return state.nodes.get(node.id, node)

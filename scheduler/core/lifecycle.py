@@ -1,0 +1,383 @@
+"""A job's way: submitted, started on whole gangs only, drained, settled by how its ranks ended.
+
+The two-proofs rule lives in `try_start`: a new generation's ranks start only once every node of the old one is proved
+quiet (its agent reported them reaped, the provider says terminated, or the lease has ended).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.goodput import checkpoint_interval
+from dsched.scheduler.core.hazard import hazard_of
+from dsched.scheduler.core.holding import assign, avoiding, release
+from dsched.scheduler.core.message import (
+    Act,
+    Action,
+    Refusal,
+    Submit,
+    TellCheckpoint,
+    TellStart,
+    TellStop,
+    WakeAt,
+)
+from dsched.scheduler.core.snapshot import After, Attempt, Job, Node
+from dsched.scheduler.core.state import TERMINAL, JobFact, JobState, NodeState
+from dsched.scheduler.core.units import HOUR, Instant, Millis
+
+EXIT_DONE: Final = 0
+EXIT_SAVED: Final = 75
+EXIT_PEER_LOST: Final = 76
+EXIT_NEVER_RETRY: Final = 78
+HELD_BY_BUDGET: Final = "the budget is spent"
+ERA: Final = 1_000_000  # generations of one era; see State.era
+
+
+# -- wishes ---------------------------------------------------------------------------------------------------------
+
+
+def submit(draft: Draft, wish: Submit) -> str:
+    """A new job, or the one that this key already made."""
+    state = draft.state
+    if wish.key in state.keys:
+        return state.keys[wish.key]
+    state.jobs_made += 1
+    job = Job(id=f"j{state.jobs_made}", key=wish.key, spec=wish.spec, state=JobState.QUEUED, submitted=draft.now)
+    draft.say("job.submitted", insert("job", job.id, job), job=job.id, data={"name": wish.spec.name})
+    budget = state.budgets.get(wish.spec.budget)
+    if budget and budget.exhausted:
+        draft.job(state.jobs[job.id], "held", JobFact.HOLD, why=HELD_BY_BUDGET)
+    state.dirty = True
+    return job.id
+
+
+def act(draft: Draft, wish: Act) -> str:
+    """Carry out a person's wish. Raises Refusal when the job's state does not allow it."""
+    job = draft.state.jobs.get(wish.job)
+    if job is None:
+        raise Refusal("E404", f"no job {wish.job}", hint="dsched ps -a lists all jobs")
+    by = f" by {wish.by}" if wish.by else ""
+    match wish.action:
+        case Action.CANCEL:
+            _cancel(draft, job, f"cancelled{by}", now=wish.now)
+        case Action.PAUSE:
+            _pause(draft, job, f"paused{by}")
+        case Action.RESUME:
+            _resume(draft, job, f"resumed{by}")
+        case Action.MIGRATE:
+            _migrate(draft, job, wish.to, f"migration asked{by}")
+        case Action.CHECKPOINT:
+            _checkpoint(draft, job)
+    return job.id
+
+
+def _not_now(job: Job, action: str) -> Refusal:
+    return Refusal("E409", f"{job.id} is {job.state}: cannot {action} it now", hint=f"dsched explain {job.id}")
+
+
+def _cancel(draft: Draft, job: Job, why: str, *, now: bool) -> None:
+    if job.state in TERMINAL:
+        raise _not_now(job, "cancel")
+    if job.state in (JobState.QUEUED, JobState.HELD, JobState.PAUSED):
+        end(draft, job, JobFact.CANCEL, why)
+    else:
+        drain(draft, job, After.CANCEL, why, grace=Millis(0) if now else None)
+
+
+def _pause(draft: Draft, job: Job, why: str) -> None:
+    if job.state is JobState.QUEUED:
+        draft.job(job, "held", JobFact.HOLD, why=why)
+    elif job.state in (JobState.STARTING, JobState.RUNNING, JobState.DRAINING) and job.after is not After.CANCEL:
+        drain(draft, job, After.PAUSE, why)
+    else:
+        raise _not_now(job, "pause")
+
+
+def _resume(draft: Draft, job: Job, why: str) -> None:
+    budget = draft.state.budgets.get(job.spec.budget)
+    if budget and budget.exhausted:
+        raise Refusal("E409", f"budget {budget.name} is spent", hint=f"dsched budget set {budget.name} AMOUNT")
+    if job.state is JobState.PAUSED:
+        draft.job(job, "resumed", JobFact.RESUME, why=why)
+    elif job.state is JobState.HELD:
+        draft.job(job, "released", JobFact.RELEASE, why=why)
+    else:
+        raise _not_now(job, "resume")
+    draft.state.dirty = True
+
+
+def _migrate(draft: Draft, job: Job, to: tuple[str, ...], why: str) -> None:
+    if job.state is not JobState.RUNNING or job.after is not After.NOTHING:
+        raise _not_now(job, "migrate")
+    draft.job(job, "migrating", after=After.MOVE, places=to, why=why)
+    draft.state.dirty = True
+
+
+def _checkpoint(draft: Draft, job: Job) -> None:
+    if job.state is not JobState.RUNNING:
+        raise _not_now(job, "checkpoint")
+    draft.do(*(TellCheckpoint(node=n, job=job.id, generation=job.generation) for n in job.nodes))
+
+
+# -- starting -------------------------------------------------------------------------------------------------------
+
+
+def quiet(draft: Draft, job: Job) -> bool:
+    """Whether no rank of the job can be alive: every node of its last generation is proved to be."""
+    nodes = (draft.state.nodes.get(n) for n in job.nodes)
+    return not any(node is not None and node.running and node.job == job.id for node in nodes)
+
+
+def try_start(draft: Draft, job: Job) -> None:
+    """Give out the next generation once its whole gang is up and the old one is proved quiet."""
+    if job.state is not JobState.STARTING or not job.next_nodes:
+        return
+    if draft.now.wall < job.due:
+        draft.do(WakeAt(at=job.due))
+        return
+    nodes = [draft.state.nodes.get(n) for n in job.next_nodes]
+    gang = [node for node in nodes if node is not None and node.state is NodeState.READY]
+    if len(gang) < len(nodes) or not quiet(draft, job):
+        return
+    _start(draft, job, gang)
+
+
+def _start(draft: Draft, job: Job, gang: list[Node]) -> None:
+    generation = max(job.generation, draft.state.era * ERA) + 1
+    world = job.spec.ranks_per_node * len(gang)
+    attempt = Attempt(
+        job=job.id,
+        generation=generation,
+        pool=gang[0].pool.id,
+        nodes=job.next_nodes,
+        world_size=world,
+        decided=draft.now,
+    )
+    resume = job.generation > 0
+    given = [Change("node", n.id, {"generation": generation, "running": True, "idle_since": None}) for n in gang]
+    draft.job(
+        job,
+        "generation",
+        None,
+        insert("attempt", f"{job.id}/{generation}", attempt),
+        *given,
+        why=f"starting generation {generation} on {gang[0].pool.id}",
+        generation=generation,
+        nodes=job.next_nodes,
+        next_nodes=(),
+        places=(),
+        moves=job.moves + (1 if resume and set(job.nodes) != set(job.next_nodes) else 0),
+    )
+    tell_start(draft, draft.state.jobs[job.id], gang)
+
+
+def tell_start(draft: Draft, job: Job, nodes: list[Node]) -> None:
+    """Order the ranks of the job's current generation on these nodes; harmless when repeated."""
+    interval = _interval(draft, job)
+    per = job.spec.ranks_per_node
+    for node in nodes:
+        first = job.nodes.index(node.id) * per
+        draft.do(
+            TellStart(
+                node=node.id,
+                job=job.id,
+                generation=job.generation,
+                ranks=tuple(range(first, first + per)),
+                world_size=per * len(job.nodes),
+                master=job.nodes[0],
+                resume=job.checkpoint_step > 0 or job.generation % ERA > 1,
+                interval=interval,
+            )
+        )
+
+
+def _interval(draft: Draft, job: Job) -> Millis:
+    """The job's own word, else Young-Daly from the pool's hazard and a write of a second. Wall time."""
+    if job.spec.checkpoint.every is not None:
+        return job.spec.checkpoint.every
+    node = draft.state.nodes[job.nodes[0]]
+    hazard = hazard_of(
+        node.pool, draft.state.offers.get(node.pool.id), draft.state.pools.get(node.pool.id), draft.policy
+    )
+    if hazard <= 0:
+        return draft.terms.checkpoint_every
+    mtbf = HOUR / hazard / draft.state.scale
+    wait = checkpoint_interval(write=float(draft.policy.checkpoint_write), mtbf=mtbf)
+    return Millis(min(int(wait), draft.terms.checkpoint_every))
+
+
+def started(draft: Draft, node: Node) -> None:
+    """A node's ranks run; when all nodes' do, the job runs."""
+    state = draft.state
+    state.started.add((node.id, node.generation))
+    job = state.jobs.get(node.job)
+    if job is None or job.generation != node.generation or job.state is not JobState.STARTING:
+        return
+    if any((n, job.generation) not in state.started for n in job.nodes):
+        return
+    attempt = state.attempt(job)
+    if attempt:
+        draft.attempt(attempt, "running", running=draft.now)
+    where = attempt.pool if attempt else node.pool.id
+    draft.job(job, "running", JobFact.STARTED, why=f"runs on {where}", started=job.started or draft.now.market)
+
+
+def unplace(draft: Draft, job: Job, why: str, avoid: str = "") -> None:
+    """The placement found for the job fell through: give the rest of it back and queue."""
+    rest = job.next_nodes
+    avoided = avoiding(draft, job, avoid) if avoid else job.avoid
+    job = draft.job(job, "unplaced", next_nodes=(), avoid=avoided)
+    release(draft, rest)
+    if job.state is JobState.STARTING and quiet(draft, job):
+        draft.job(job, "requeued", JobFact.REFUSED, why=why, nodes=())
+    draft.state.dirty = True
+
+
+# -- ending ---------------------------------------------------------------------------------------------------------
+
+
+def drain(draft: Draft, job: Job, after: After, why: str, *, grace: Millis | None = None) -> None:
+    """Checkpoint, then leave; `after` says what follows. Settles at once when nothing runs."""
+    job = draft.job(job, "draining", JobFact.DRAIN, why=why, after=after)
+    if after is not After.MOVE and job.next_nodes:
+        release(draft, job.next_nodes)
+        job = draft.job(job, "unplaced", next_nodes=())
+    stop(draft, job, why, grace)
+    if quiet(draft, job):
+        settle(draft, job)
+
+
+def stop(draft: Draft, job: Job, why: str, grace: Millis | None = None) -> None:
+    """Order every rank that may be alive to save and leave."""
+    for name in job.nodes:
+        node = draft.state.nodes.get(name)
+        if node is not None and node.running:
+            wait = job.spec.drain if grace is None else grace
+            draft.do(TellStop(node=name, job=job.id, generation=job.generation, grace=wait, why=why))
+
+
+def settle(draft: Draft, job: Job) -> None:
+    """All ranks of the generation are proved gone: decide from how they ended what follows."""
+    attempt = draft.state.attempt(job)
+    if attempt is not None:
+        outcome = _outcome(job, attempt)
+        attempt = draft.attempt(attempt, "ended", why=outcome, ended=draft.now, outcome=outcome)
+        _forget_progress(draft, job)
+    if attempt is not None and _all_done(attempt):
+        if job.state is JobState.STARTING:  # it ended before every node had said that it began
+            job = draft.job(job, "running", JobFact.STARTED, started=job.started or draft.now.market)
+        end(draft, job, JobFact.SUCCEED, "every rank ended with 0", exit_code=0)
+    elif job.state is JobState.DRAINING:
+        _settle_drain(draft, job)
+    elif attempt is None or attempt.lost or attempt.cause is None:
+        _again(draft, job, JobFact.NODE_LOST, "a node was lost" if attempt and attempt.lost else "drained by its node")
+    elif attempt.cause == EXIT_NEVER_RETRY or (job.spec.retry_on and attempt.cause not in job.spec.retry_on):
+        end(draft, job, JobFact.FAIL, f"user exit {attempt.cause}{_quote(attempt)}", exit_code=attempt.cause)
+    else:
+        _crashed(draft, job, attempt.cause, attempt)
+
+
+def _outcome(job: Job, attempt: Attempt) -> str:
+    if _all_done(attempt):
+        return "succeeded"
+    if attempt.lost:
+        return "node lost"
+    if job.state is JobState.DRAINING:
+        return f"drained: {job.after or 'interrupted'}"
+    return "drained" if attempt.cause is None else f"exit {attempt.cause}"
+
+
+def _all_done(attempt: Attempt) -> bool:
+    return len(attempt.exits) == attempt.world_size and not any(attempt.exits.values())
+
+
+def _forget_progress(draft: Draft, job: Job) -> None:
+    for node in job.nodes:
+        draft.state.started.discard((node, job.generation))
+
+
+def _settle_drain(draft: Draft, job: Job) -> None:
+    match job.after:
+        case After.PAUSE:
+            _rest(draft, job, JobFact.PAUSE, "paused", job.reason)
+        case After.HOLD:
+            job = draft.job(job, "requeued", JobFact.REQUEUE)
+            _rest(draft, job, JobFact.HOLD, "held", job.reason)
+        case After.CANCEL:
+            end(draft, job, JobFact.CANCEL, job.reason)
+        case After.NOTHING | After.MOVE:
+            _again(draft, job, JobFact.REPLACE, job.reason)
+
+
+def _rest(draft: Draft, job: Job, fact: JobFact, kind: str, why: str) -> None:
+    nodes = (*job.nodes, *job.next_nodes)
+    draft.job(job, kind, fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING)
+    release(draft, nodes)
+
+
+def _again(draft: Draft, job: Job, fact: JobFact, why: str) -> None:
+    """Run the next generation: on the nodes already found, on its own ones when they are whole, else wherever."""
+    following = job.next_nodes or _whole(draft, job)
+    if not following and job.state is JobState.RUNNING:
+        job = draft.job(job, "interrupted", JobFact.NODE_LOST)
+    fact = JobFact.REQUEUE if not following else fact
+    old = tuple(n for n in job.nodes if n not in following)
+    draft.job(job, "restarting" if following else "requeued", fact, why=why, next_nodes=following, after=After.NOTHING)
+    release(draft, old)
+    job = draft.state.jobs[job.id]
+    if following:
+        _claim(draft, job)
+        try_start(draft, job)
+    else:
+        draft.job(job, "freed", nodes=())
+    draft.state.dirty = True
+
+
+def _whole(draft: Draft, job: Job) -> tuple[str, ...]:
+    nodes = [draft.state.nodes.get(n) for n in job.nodes]
+    fit = all(n is not None and n.state is NodeState.READY and n.notice is None and not n.leaving for n in nodes)
+    return job.nodes if nodes and fit and job.after is After.NOTHING else ()
+
+
+def _claim(draft: Draft, job: Job) -> None:
+    for name in job.next_nodes:
+        node = draft.state.nodes.get(name)
+        if node is not None and node.job != job.id:
+            assign(draft, node, job.id)
+
+
+def _crashed(draft: Draft, job: Job, cause: int, attempt: Attempt) -> None:
+    """The job's own failure: again after a growing wait, until it makes no progress too often."""
+    progressed = job.checkpoint_step > job.best_step
+    strikes = 1 if progressed else job.strikes + 1
+    own = cause not in (EXIT_SAVED, EXIT_PEER_LOST)
+    job = draft.job(
+        job, "crashed", strikes=strikes, failures=job.failures + own, best_step=job.checkpoint_step, exit_code=cause
+    )
+    if strikes > job.spec.retries:
+        why = f"crash loop: {strikes} ends in a row without a newer checkpoint, last exit {cause}{_quote(attempt)}"
+        end(draft, job, JobFact.FAIL, why, exit_code=cause)
+        return
+    terms = draft.terms
+    wait = draft.jitter(Millis(min(terms.crash_wait << (strikes - 1), terms.crash_wait_max))) if own else Millis(0)
+    job = draft.job(job, "backoff", due=Instant(draft.now.wall + wait))
+    draft.do(WakeAt(at=job.due))
+    _again(draft, job, JobFact.CRASHED, f"exit {cause}, try {strikes + 1} of {job.spec.retries + 1}{_quote(attempt)}")
+
+
+def _quote(attempt: Attempt) -> str:
+    lines = attempt.tail.strip().splitlines()
+    return f": {lines[-1][:200]}" if lines else ""
+
+
+def end(draft: Draft, job: Job, fact: JobFact, why: str, *, exit_code: int | None = None) -> None:
+    """The job is over; its nodes go to the next one or back."""
+    nodes = (*job.nodes, *job.next_nodes)
+    changed = {"exit_code": exit_code} if exit_code is not None else {}
+    draft.job(
+        job, "ended", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, ended=draft.now.market, **changed
+    )
+    release(draft, nodes)
+    draft.state.dirty = True

@@ -1,0 +1,367 @@
+"""From plan to intents: what the planner chose becomes durable wishes, and a refusal becomes a cool-down.
+
+The planner is asked only when something changed that could let a waiting job run, and only about the heads of the queue:
+jobs of one class fit the same offers, so when its first job finds nothing the rest of the class waits too.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+from dsched.scheduler.core import fleet, ledger, lifecycle, report
+from dsched.scheduler.core.budget import room
+from dsched.scheduler.core.draft import Dice, Draft, insert
+from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.holding import ask_end, assign, leave
+from dsched.scheduler.core.market import Offer
+from dsched.scheduler.core.message import (
+    CallLaunch,
+    Launched,
+    LaunchRefused,
+    LaunchUnanswered,
+    OffersSeen,
+    RefusedBy,
+    WakeAt,
+)
+from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.plan import plan
+from dsched.scheduler.core.snapshot import (
+    After,
+    Alert,
+    Decision,
+    Intent,
+    Job,
+    Node,
+    PoolMemory,
+    State,
+    queue_class,
+)
+from dsched.scheduler.core.state import (
+    INTENT,
+    IntentFact,
+    IntentState,
+    JobFact,
+    JobState,
+    NodeFact,
+    NodeState,
+    step,
+)
+from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
+
+HEADS: Final = 64  # jobs of one class looked at per pass; more would not fit a market of this size anyway
+
+
+def place(draft: Draft) -> None:
+    """One pass of the planner over every class that is not known to be blocked."""
+    state = draft.state
+    state.dirty = False
+    jobs = _waiting(draft)
+    if not jobs:
+        return
+    question = ask(state, jobs, draft.now)
+    answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
+    placed = set()
+    for chosen in answer.placements:
+        placed.add(chosen.job)
+        _take(draft, state.jobs[chosen.job], chosen, answer.reports[chosen.job])
+    for job in jobs:
+        if job.id not in placed:
+            _blocked(draft, job, answer.reports.get(job.id))
+
+
+def ask(state: State, jobs: list[Job], now: Moment) -> Question:
+    """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry."""
+    idle: dict[str, tuple[str, ...]] = {}
+    for node in state.nodes.values():
+        if node.state is NodeState.READY and not node.job and not node.leaving:
+            idle[node.pool.id] = (*idle.get(node.pool.id, ()), node.id)
+    return Question(
+        jobs=tuple(jobs),
+        offers=state.offers,
+        idle=idle,
+        pools=state.pools,
+        room=room(state, now),
+        remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
+        scale=state.scale,
+    )
+
+
+def remaining_hours(state: State, job: Job) -> float | None:
+    """Work left, in hours on the reference gang: the user's estimate, less the share of steps that is safe."""
+    if job.spec.duration is None:
+        return None
+    progress = state.progress.get(job.id)
+    steps = job.spec.steps or (progress.steps if progress else None)
+    done = min(1.0, job.checkpoint_step / steps) if steps else 0.0
+    return job.spec.duration / HOUR * (1.0 - done)
+
+
+def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> report.Report:
+    """What the planner would choose for this job now; changes nothing."""
+    question = ask(state, [job], now)
+    return plan(question, policy, now=now, rng=rng).reports[job.id]
+
+
+def _waiting(draft: Draft) -> list[Job]:
+    state = draft.state
+    jobs = []
+    for kind, order in state.queue.items():
+        if kind in state.blocked:
+            continue
+        for key in islice(order, HEADS):
+            job = state.jobs[key[-1]]
+            if job.due > draft.now.wall:
+                draft.do(WakeAt(at=job.due))
+            else:
+                jobs.append(job)
+    for name in sorted(state.active):
+        job = state.jobs[name]
+        if not job.next_nodes and job.due <= draft.now.wall and _wants_nodes(job):
+            jobs.append(job)
+    return jobs
+
+
+def _wants_nodes(job: Job) -> bool:
+    if job.state is JobState.DRAINING:
+        return job.after in (After.NOTHING, After.MOVE)
+    return job.state is JobState.RUNNING and job.after is After.MOVE
+
+
+def _take(draft: Draft, job: Job, chosen: Placement, why: report.Report) -> None:
+    """Write down one placement: the decision, the nodes, and the intent before the cloud hears of it."""
+    changes = [insert("decision", f"{job.id}.{len(draft.events)}.{why.id}", _decision(draft, job, why))]
+    bought: tuple[str, ...] = ()
+    if chosen.buy:
+        token, more = _intend(draft, job, chosen)
+        bought = tuple(f"{token}.{index}" for index in range(chosen.buy))
+        changes += more
+    fact = JobFact.PLACE if job.state is JobState.QUEUED else None
+    following = (*chosen.reuse, *bought)
+    where = f"{chosen.nodes} x {chosen.pool.id}"
+    job = draft.job(
+        job, "placed", fact, *changes, why=f"placed on {where}", next_nodes=following, decision=changes[0].key
+    )
+    for name in chosen.reuse:
+        assign(draft, draft.state.nodes[name], job.id)
+    if chosen.buy:
+        draft.do(CallLaunch(intent=token))
+    draft.state.blocked.pop(queue_class(job), None)
+    lifecycle.try_start(draft, job)
+    move_when_ready(draft, draft.state.jobs[job.id])
+
+
+def move_when_ready(draft: Draft, job: Job) -> None:
+    """A migration drains only once its new gang is up: the job works on meanwhile."""
+    if job.state is not JobState.RUNNING or job.after is not After.MOVE or not job.next_nodes:
+        return
+    nodes = [draft.state.nodes.get(n) for n in job.next_nodes]
+    if all(n is not None and n.state is NodeState.READY for n in nodes):
+        lifecycle.drain(draft, job, After.MOVE, job.reason)
+
+
+def _decision(draft: Draft, job: Job, why: report.Report) -> Decision:
+    return Decision(id=why.id, job=job.id, at=draft.now, report=report.to_wire(why))
+
+
+def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[str, list[Change]]:
+    state, now = draft.state, draft.now
+    state.launches_made += 1
+    token = f"ds-{state.cluster[:8]}-{state.era}-{state.launches_made}"
+    lease = Instant(now.wall + draft.terms.lease)
+    offer = state.offers[chosen.pool.id]
+    assert offer.quote is not None
+    intent = Intent(
+        id=token,
+        kind="launch",
+        state=step(INTENT, IntentState.PENDING, IntentFact.SEND),
+        provider=chosen.pool.provider,
+        job=job.id,
+        pool=chosen.pool,
+        count=chosen.buy,
+        nodes=tuple(f"{token}.{i}" for i in range(chosen.buy)),
+        lease_until=lease,
+        price_max=chosen.price_max,
+        made=now,
+        tries=1,
+    )
+    changes = [insert("intent", token, intent)]
+    for index in range(chosen.buy):
+        node = Node(
+            id=f"{token}.{index}",
+            token=token,
+            index=index,
+            pool=chosen.pool,
+            gpus=offer.shape.gpus,
+            state=NodeState.REQUESTED,
+            lease_until=lease,
+            rate=offer.quote.price,
+            rate_source=offer.quote.source,
+            rate_at=offer.quote.at,
+            on_demand=offer.on_demand,
+            job=job.id,
+        )
+        changes.append(insert("node", node.id, node))
+    return token, changes
+
+
+def _blocked(draft: Draft, job: Job, why: report.Report | None) -> None:
+    """Nothing fits this job now. Only the first of a class writes it down; the class waits until the world changes."""
+    state = draft.state
+    kind = queue_class(job)
+    text = why.summary if why else "an earlier job of its kind found no offer"
+    if job.state is JobState.QUEUED:
+        first = kind not in state.blocked
+        state.blocked[kind] = text
+        if first and why is not None and job.reason != text:
+            _note(draft, job, why, text)
+    elif job.after is After.MOVE and job.state is JobState.RUNNING:
+        draft.job(job, "stayed", after=After.NOTHING, places=(), why=f"stays where it is: {text}")
+
+
+def _note(draft: Draft, job: Job, why: report.Report, text: str) -> None:
+    decision = insert("decision", f"{job.id}.{len(draft.events)}.{why.id}", _decision(draft, job, why))
+    draft.job(job, "waits", None, decision, why=text, decision=decision.key)
+
+
+# -- answers to launches --------------------------------------------------------------------------------------------
+
+
+def launched(draft: Draft, message: Launched) -> None:
+    """The provider has them all."""
+    state = draft.state
+    intent = state.intents.get(message.intent)
+    if intent is not None:
+        fleet.settle_intent(draft, intent, IntentFact.CONFIRM, "done", "")
+    for machine in message.nodes:
+        node = state.nodes.get(f"{machine.token}.{machine.index}")
+        if node is None:
+            continue  # its lease ended before the answer came; the next list finds it as an orphan
+        node = fleet.arrived(draft, node, machine)
+        if not machine.alive:
+            fleet.gone(draft, node, machine.ended or draft.now.market, machine.ended_by)
+        elif node.leaving:
+            ask_end(draft, node)
+        elif not _wanted(state, node):
+            leave(draft, node, "nobody waits for it any more")
+
+
+def _wanted(state: State, node: Node) -> bool:
+    job = state.jobs.get(node.job)
+    return job is not None and (node.id in job.next_nodes or node.id in job.nodes)
+
+
+def refused(draft: Draft, message: LaunchRefused) -> None:
+    """Nothing was left behind: cool the scope down, forget the nodes, plan again."""
+    state = draft.state
+    intent = state.intents.get(message.intent)
+    if intent is None or intent.pool is None:
+        return
+    error = f"{message.by}: {message.why}"
+    fleet.settle_intent(draft, intent, IntentFact.REFUSE, "refused", error)
+    _cool(draft, intent, message)
+    for name in intent.nodes:
+        node = state.nodes.get(name)
+        if node is not None:
+            draft.node(node, "gone", NodeFact.GONE, why=error, ended=draft.now.market, ended_by="refused")
+    job = state.jobs.get(intent.job)
+    if job is not None and set(intent.nodes) & set(job.next_nodes):
+        lifecycle.unplace(draft, job, f"{intent.pool.id} refused: {message.why}", intent.pool.id)
+        job = draft.job(state.jobs[job.id], "waits", due=Instant(draft.now.wall + _herd(draft)))
+        draft.do(WakeAt(at=job.due))
+    if message.by in (RefusedBy.QUOTA, RefusedBy.AUTH):
+        _tell(draft, intent, error)
+
+
+def _herd(draft: Draft) -> Millis:
+    return draft.jitter(Millis(draft.terms.place_again // 10))
+
+
+def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
+    state, pool = draft.state, intent.pool
+    assert pool is not None
+    until = Instant(draft.now.market + message.cooldown)
+    for offer in list(state.offers.values()):
+        other = offer.pool
+        same = {
+            "pool": other == pool,
+            "region": other.provider == pool.provider and other.region == pool.region,
+            "account": other.provider == pool.provider,
+        }.get(message.scope, other == pool)
+        if same:
+            memory = state.pools.get(other.id) or PoolMemory(pool=other.id)
+            changed = {"cool_until": until, "why": message.why, "refusals": memory.refusals + 1}
+            new = other.id not in state.pools
+            row = PoolMemory(pool=other.id, exposure=memory.exposure, **changed) if new else None  # type: ignore[arg-type]
+            change = insert("pool", other.id, row) if new else Change("pool", other.id, changed)
+            state.cooling.add(other.id)
+            draft.say("pool.cooled", change, why=f"{other.id}: {message.why}")
+
+
+def _tell(draft: Draft, intent: Intent, error: str) -> None:
+    alert = Alert(
+        id=f"{intent.provider}-{error[:60]}",
+        made=draft.now,
+        severity="critical",
+        title=f"{intent.provider} refuses launches",
+        text=f"{error} (asked for {intent.count} x {intent.pool.id if intent.pool else '?'}); dsched doctor names the fix",
+    )
+    if alert.id not in draft.state.alerts:
+        draft.say("alert.raised", insert("alert", f"{alert.id}-{draft.now.wall}", alert), why=alert.title)
+
+
+def unanswered(draft: Draft, message: LaunchUnanswered) -> None:
+    """It may have happened: the same token again, later. Ambiguous is never an end."""
+    intent = draft.state.intents.get(message.intent)
+    if intent is None:
+        return
+    terms = draft.terms
+    wait = max(message.retry, min(terms.launch_again << min(intent.tries - 1, 10), terms.launch_again_max))
+    due = Instant(draft.now.wall + draft.jitter(Millis(wait)))
+    changed = {"state": step(INTENT, intent.state, IntentFact.NO_ANSWER), "due": due, "error": message.why}
+    draft.say("intent.unanswered", Change("intent", intent.id, changed), job=intent.job, why=message.why)
+    draft.do(WakeAt(at=due))
+
+
+def retry(draft: Draft) -> None:
+    """Send again what was not answered, with the same token; give up only when nobody wants it and the lease is over."""
+    for intent in list(draft.state.intents.values()):
+        if intent.state is IntentState.AMBIGUOUS and intent.due <= draft.now.wall:
+            resend(draft, intent)
+
+
+def resend(draft: Draft, intent: Intent) -> None:
+    sent = {"state": step(INTENT, intent.state, IntentFact.SEND), "tries": intent.tries + 1}
+    draft.say("intent.sent", Change("intent", intent.id, sent), job=intent.job)
+    draft.do(CallLaunch(intent=intent.id))
+
+
+# -- the market -----------------------------------------------------------------------------------------------------
+
+
+def offers_seen(draft: Draft, message: OffersSeen) -> None:
+    """New quotes: reprice what runs there, and let the queue look again when a price or a capacity moved."""
+    state = draft.state
+    fresh = {offer.pool.id: offer for offer in message.offers}
+    old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
+    moved = fresh.keys() != old.keys() or any(_moved(old[key], offer) for key, offer in fresh.items())
+    for key in old.keys() - fresh.keys():
+        del state.offers[key]
+    state.offers.update(fresh)
+    for node in list(state.nodes.values()):
+        offer = fresh.get(node.pool.id)
+        if offer is not None and offer.quote is not None and node.launched is not None:
+            if offer.quote.price != node.rate:
+                ledger.reprice(draft, node, offer.quote, offer.on_demand)
+    if moved:
+        wake(state)
+
+
+def _moved(old: Offer, new: Offer) -> bool:
+    return (old.quote and old.quote.price, old.free) != (new.quote and new.quote.price, new.free)
+
+
+def wake(state: State) -> None:
+    """The world changed: what was blocked may fit now."""
+    state.blocked.clear()
+    state.dirty = True

@@ -1,0 +1,30 @@
+"""The terms on which machines are held and jobs are tried again. Every bound has its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Millis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """All wall time."""
+
+    lease: Millis = Millis(20 * MINUTE)  # the most that a machine outlives a dead daemon, and the spend set aside for it
+    proof_margin: Millis = Millis(5 * SECOND)  # clocks of node and daemon differ by less
+    idle_keep: Millis = Millis(2 * MINUTE)  # a next job starts in milliseconds on a kept node; longer is paid for nothing
+    boot_max: Millis = Millis(15 * MINUTE)  # a machine not heard by then is given back
+    absent_lists: int = 3  # one list may lag behind the truth; three in a row do not
+    silent: Millis = Millis(MINUTE)  # two and a half long polls
+    terminate_again: Millis = Millis(5 * SECOND)  # until the provider proves the end; never given up
+    launch_again: Millis = Millis(2 * SECOND)  # first repeat of an unanswered launch, doubling
+    launch_again_max: Millis = Millis(MINUTE)
+    crash_wait: Millis = Millis(SECOND)  # back-off of the job's own failures, doubling
+    crash_wait_max: Millis = Millis(MINUTE)
+    place_again: Millis = Millis(SECOND)  # after a refusal: the next pool at once would be a herd
+    avoid_kept: int = 8  # pools remembered per job as not to be tried first
+    notice_margin: Millis = Millis(500)  # SIGKILL ourselves before the cloud does, to report it
+    checkpoint_every: Millis = Millis(10 * MINUTE)  # until hazard and write time are known
+    minimum: Millis = Millis(60 * SECOND)  # billing minimum per machine, market time: AWS and GCP both 60 s
+    day: Millis = Millis(24 * HOUR)
