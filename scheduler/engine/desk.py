@@ -1,0 +1,292 @@
+"""The desk where agents call in: sessions, orders waiting for them, and their reports as messages to the core.
+
+Orders are level-triggered: they live in memory only, and after a restart of the daemon the agent says hello again, the core
+compares and orders anew. Everything that must not be lost is in the core's rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+from dsched.scheduler.core.message import (
+    AgentHello,
+    CheckpointSaved,
+    FirstStep,
+    Group,
+    Message,
+    NodeNoticed,
+    RanksExited,
+    RanksStarted,
+    Refusal,
+    RenewLease,
+    SetupBroke,
+    TellCheckpoint,
+    TellLeave,
+    TellStart,
+    TellStop,
+)
+from dsched.scheduler.core.snapshot import Intent, Progress
+from dsched.scheduler.core.units import Instant, Millis
+from dsched.scheduler.engine.loop import Loop
+from dsched.scheduler.wire.agent import (
+    Control,
+    Fact,
+    Hello,
+    Lease,
+    Leave,
+    Order,
+    Orders,
+    Poll,
+    Report,
+    Start,
+    Stop,
+    Telemetry,
+    UserData,
+    Welcome,
+)
+from dsched.scheduler.wire.session import Forbidden, Stranger, Unknown
+
+ORDERS_MAX: Final = 256  # waiting for one node; a node that takes none for so long is lost anyway
+DRAIN: Final = Millis(10_000)  # before a lease's end, when the job is not known any more
+HEARTBEAT: Final = Millis(10_000)
+WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
+PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
+HANG: Final = Millis(300_000)  # floor of the agent's hang detection for jobs that report steps
+
+
+@dataclass(slots=True)
+class Seat:
+    """One agent's session."""
+
+    node: str
+    session: str
+    seq: int = 0
+    orders: list[Order] = field(default_factory=list)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: int = 0
+    telemetry: Telemetry | None = None
+
+
+class Desk:
+    """Implements the API's Desk. `key` signs bootstrap secrets and sessions, so neither has to be stored."""
+
+    def __init__(self, loop: Loop, key: bytes, *, address: str, checkpoints: Callable[[str], str]) -> None:
+        self._loop, self._key = loop, key
+        self._address, self._checkpoints = address, checkpoints
+        self._seats: dict[str, Seat] = {}
+
+    # -- what launches carry ---------------------------------------------------------------------------------------
+
+    def user_data(self, intent: Intent) -> UserData:
+        """The same bytes for every repeat of the launch."""
+        return UserData(
+            cluster=self._loop.state.cluster,
+            token=intent.id,
+            daemon=self._address,
+            secret=self._sign("launch", intent.id),
+            lease_until=intent.lease_until,
+            drain_ms=self._drain(intent),
+            heartbeat_ms=HEARTBEAT,
+        )
+
+    def _drain(self, intent: Intent) -> int:
+        job = self._loop.state.jobs.get(intent.job)
+        return job.spec.drain if job else DRAIN
+
+    def _sign(self, *parts: str) -> str:
+        return hmac.new(self._key, "\0".join(parts).encode(), sha256).hexdigest()
+
+    # -- calls of agents -------------------------------------------------------------------------------------------
+
+    async def hello(self, body: Hello) -> Welcome:
+        name = body["node"]
+        token = name.rpartition(".")[0]
+        if not hmac.compare_digest(body["secret"], self._sign("launch", token)):
+            raise Forbidden(f"wrong secret for {name}")
+        if name not in self._loop.state.nodes:
+            raise Unknown(name)
+        seat = Seat(name, self._sign("session", name, body["boot"]))
+        self._seats[name] = seat
+        groups = tuple(
+            Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
+        )
+        lease = await self._ask(AgentHello(node=name, running=groups))
+        return Welcome(session=seat.session, lease_until=lease, seq=0)
+
+    async def poll(self, body: Poll) -> Orders:
+        seat = self._seat(body["node"], body["session"])
+        lease = await self._lease(seat)
+        seat.orders = [order for order in seat.orders if order["seq"] > body["after"]]
+        if not seat.orders:
+            seat.wake.clear()
+            try:
+                async with asyncio.timeout(min(body["wait_ms"], WAIT_MAX) / 1000):
+                    await seat.wake.wait()
+            except TimeoutError:
+                lease = await self._lease(seat)
+        if self._seats.get(seat.node) is not seat:
+            raise Stranger(seat.node)
+        return Orders(lease_until=lease, orders=seat.orders)
+
+    async def report(self, body: Report) -> Lease:
+        seat = self._seat(body["node"], body["session"])
+        if body["id"] > seat.reported:
+            messages = [m for fact in body["facts"] if (m := self._message(seat, fact)) is not None]
+            await asyncio.gather(*(self._ask(message) for message in messages))
+            seat.reported = body["id"]
+        return Lease(lease_until=await self._lease(seat))
+
+    def check(self, session: str, node: str = "") -> str:
+        for seat in self._seats.values() if not node else filter(None, [self._seats.get(node)]):
+            if hmac.compare_digest(seat.session, session):
+                return seat.node
+        raise Stranger(node)
+
+    def telemetry(self, node: str) -> Telemetry | None:
+        seat = self._seats.get(node)
+        return seat.telemetry if seat else None
+
+    def _seat(self, node: str, session: str) -> Seat:
+        if node not in self._loop.state.nodes:
+            self._seats.pop(node, None)
+            raise Unknown(node)
+        seat = self._seats.get(node)
+        if seat is None or not hmac.compare_digest(seat.session, session):
+            raise Stranger(node)
+        self._loop.state.heard[node] = self._loop.clock.now().wall
+        return seat
+
+    async def _ask(self, message: Message) -> Any:
+        try:
+            return await self._loop.send(message)
+        except Refusal as refusal:
+            raise Unknown(refusal.message) from refusal
+
+    async def _lease(self, seat: Seat) -> Instant:
+        """The node's lease, renewed when half of it is over."""
+        node = self._loop.state.nodes.get(seat.node)
+        if node is None:
+            raise Unknown(seat.node)
+        left = node.lease_until - self._loop.clock.now().wall
+        if left > self._loop.terms.lease // 2 or node.notice is not None or node.leaving:
+            return node.lease_until
+        renewed: Instant = await self._ask(RenewLease(node=seat.node))
+        return renewed
+
+    # -- reports ---------------------------------------------------------------------------------------------------
+
+    def _message(self, seat: Seat, fact: Fact) -> Message | None:
+        node = seat.node
+        match fact["kind"]:
+            case "started":
+                return RanksStarted(node=node, job=fact["job"], generation=fact["generation"])
+            case "exited":
+                return RanksExited(
+                    node=node,
+                    job=fact["job"],
+                    generation=fact["generation"],
+                    exits=fact["exits"],
+                    drained=fact["drained"],
+                    hung=fact["hung"],
+                    tail=fact["tail"],
+                )
+            case "setup-failed":
+                return SetupBroke(
+                    node=node,
+                    job=fact["job"],
+                    generation=fact["generation"],
+                    command=fact["command"],
+                    code=fact["code"],
+                    tail=fact["tail"],
+                )
+            case "saved":
+                return CheckpointSaved(
+                    node=node,
+                    job=fact["job"],
+                    generation=fact["generation"],
+                    step=fact["step"],
+                    uri=fact["uri"],
+                    write=Millis(int(fact.get("write_ms", 0))),
+                    fallback=fact.get("fallback", ""),
+                )
+            case "noticed":
+                if fact["what"] != "interrupt":
+                    return None
+                return NodeNoticed(node=node, deadline=Instant(fact["deadline"]), source="metadata service")
+            case "progress":
+                return self._progress(node, fact)
+            case "telemetry":
+                seat.telemetry = fact
+                return None
+
+    def _progress(self, node: str, fact: Any) -> Message | None:
+        state = self._loop.state
+        job = state.jobs.get(fact["job"])
+        if job is None or job.generation != fact["generation"]:
+            return None
+        last = state.progress.setdefault(job.id, Progress())
+        last.step = fact["step"]
+        last.steps = fact.get("steps", last.steps)
+        last.loss = fact.get("loss", last.loss)
+        last.tokens_per_s = fact.get("tokens_per_s", last.tokens_per_s)
+        last.step_ms = fact.get("step_ms", last.step_ms)
+        last.at = Instant(fact["at"])
+        if fact.get("first"):
+            return FirstStep(node=node, job=job.id, generation=job.generation, step=fact["step"])
+        return None
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    def tell(self, effect: TellStart | TellStop | TellCheckpoint | TellLeave) -> None:
+        """Queue an order; an agent that is not here is told by the comparison at its next hello."""
+        seat = self._seats.get(effect.node)
+        if seat is None or len(seat.orders) >= ORDERS_MAX:
+            return
+        order = self._order(effect, seat.seq + 1)
+        if order is not None:
+            seat.seq += 1
+            seat.orders.append(order)
+            seat.wake.set()
+
+    def _order(self, effect: TellStart | TellStop | TellCheckpoint | TellLeave, seq: int) -> Order | None:
+        match effect:
+            case TellStart():
+                return self._start(effect, seq)
+            case TellStop(job=job, generation=generation, grace=grace, why=why):
+                return Stop(kind="stop", seq=seq, job=job, generation=generation, grace_ms=grace, reason=why)
+            case TellCheckpoint(job=job, generation=generation):
+                return Control(kind="control", seq=seq, job=job, generation=generation, checkpoint_now=True)
+            case TellLeave(grace=grace):
+                return Leave(kind="leave", seq=seq, grace_ms=grace)
+
+    def _start(self, effect: TellStart, seq: int) -> Start | None:
+        job = self._loop.state.jobs.get(effect.job)
+        if job is None or job.generation != effect.generation:
+            return None  # outdated while it waited for the disk
+        spec = job.spec
+        return Start(
+            kind="start",
+            seq=seq,
+            job=job.id,
+            generation=effect.generation,
+            run=spec.run,
+            setup=list(spec.setup),
+            env=dict(spec.env),
+            secrets=dict(spec.secrets),
+            bundle=spec.bundle,
+            ranks=list(effect.ranks),
+            world_size=effect.world_size,
+            master_addr="127.0.0.1",
+            master_port=PORTS[zlib.crc32(f"{job.id}/{effect.generation}".encode()) % len(PORTS)],
+            checkpoint=spec.checkpoint.uri or self._checkpoints(job.id),
+            resume="1" if effect.resume else "",
+            interval_ms=effect.interval,
+            drain_ms=spec.drain,
+            hang_ms=HANG,
+        )

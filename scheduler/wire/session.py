@@ -1,0 +1,19 @@
+"""Why a call of an agent is not granted: one class per answer that the agent must act on."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """A call of an agent that is not granted."""
+
+
+class Unknown(AgentError):
+    """This node is not ours any more: it stops its ranks and ends."""
+
+
+class Stranger(AgentError):
+    """The node is ours, the session is not known (any more): hello again."""
+
+
+class Forbidden(AgentError):
+    """Wrong secret, or a job that is not this node's."""
