@@ -1,0 +1,334 @@
+"""Checkpoints that survive kills, zombies and damage: written whole, committed last, verified when read.
+
+Save     every shard (with its SHA-256), then the manifest by put-if-absent. A kill at any moment leaves the old state.
+Fence    a generation first creates its claim, naming the manifests that are its past. What an older generation commits
+         later is in nobody's past, so it is never read: create-only is enough, on a disk as on S3 and GCS.
+Restore  newest first; a checkpoint counts only when every byte of it verifies, else the one before is taken, and said.
+Prune    only the newest generation removes anything, and never the last `keep` good ones.
+
+This module knows bytes, not tensors: a shard is a name and the buffers of its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dsched.jobs.runtime.manifest import RECORD_BYTES_MAX, Claim, Damaged, Home, Manifest, Ref, Shard
+from dsched.jobs.runtime.storage import Buffer, Denied, Exists, Storage, StorageError, Unreachable
+
+KEEP: Final = 2  # the newest may turn out to be damaged, so one is not enough
+STREAMS: Final = 2  # shards in flight: one hashes while the other waits for the disk
+HASH_BYTES: Final = 4 << 20  # hashed and written piece by piece, while the piece is in the cache
+CLAIMS_MAX: Final = 20  # attempts to number a run that has no agent, against others doing the same
+LOOKS_MAX: Final = 3  # a claim that was created between our look and our create is seen by the next look
+
+Shards = Mapping[str, Sequence[Buffer]]  # name of a file -> its contents
+
+
+class NothingValid(Exception):
+    """There are checkpoints, and none can be used. Next: exit 77; starting again from step 0 is a human's decision."""
+
+
+class Superseded(Exception):
+    """A newer generation has claimed the store. Next: leave, nothing written from now on would be read."""
+
+
+class Conflict(Exception):
+    """Another writer of this generation committed different bits for the same step. Next: stop and tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a store holds at one moment."""
+
+    generation: int  # of the newest claim; -1 without one
+    claim: Claim | None  # None too when it is damaged; then it hides nothing
+    refs: tuple[Ref, ...]  # every manifest, newest first
+    rejected: frozenset[Ref]
+
+    @property
+    def visible(self) -> tuple[Ref, ...]:
+        return tuple(ref for ref in self.refs if self.claim is None or self.claim.sees(ref))
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    manifest: Manifest
+    shards: Mapping[str, bytearray]  # verified
+    refused: tuple[str, ...]  # why each newer one was not taken
+
+    @property
+    def fallback(self) -> str | None:
+        """The sentence to report when the newest checkpoint was not taken."""
+        return f"{'; '.join(self.refused)}; took step {self.manifest.step}" if self.refused else None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    manifest: Manifest
+    uri: str
+    write_ms: float
+    warnings: tuple[str, ...]  # the checkpoint is good; tidying up behind it was not
+    alarm: str | None  # an earlier generation computed other bits for this step on the same numerics
+
+
+def look(store: Storage) -> Look:
+    """List claims, manifests and rejections. Raises StorageError only where the store itself fails."""
+    generations = [g for path in store.list("claims") if (g := Claim.generation_of(path)) is not None]
+    newest, claim = max(generations, default=-1), None
+    if newest >= 0:
+        path = Claim(newest, ()).path
+        with suppress(Damaged):
+            claim = Claim.from_bytes(path, _read(store, path, RECORD_BYTES_MAX))
+    refs = {ref for path in store.list("manifests") if (ref := Ref.parse(path)) is not None}
+    rejected = {ref for path in store.list("rejected") if (ref := Ref.parse(path)) is not None}
+    return Look(newest, claim, tuple(sorted(refs, reverse=True)), frozenset(rejected))
+
+
+def newest_manifest(store: Storage) -> Manifest | None:
+    """The newest manifest that can be read, without claiming anything and without verifying the shards."""
+    for ref in look(store).visible:
+        with suppress(Damaged):
+            return _manifest(store, ref)
+    return None
+
+
+class Checkpoints:
+    """One generation's reading and writing. Creating it claims the store, so do that before anything is read.
+
+    `generation` None numbers the run after the newest claim: for a program without an agent.
+    """
+
+    def __init__(self, store: Storage, generation: int | None = None, *, keep: int = KEEP) -> None:
+        if keep < KEEP:
+            raise ValueError(f"keep={keep}: at least {KEEP}, the newest may turn out to be damaged")
+        self.store = store
+        self._keep = keep
+        self._token = secrets.token_hex(6)
+        self._claim = _make_claim(store, generation)
+        self._damaged: set[Ref] = set()
+        self._parent = ""
+
+    @property
+    def generation(self) -> int:
+        return self._claim.generation
+
+    def restore(self) -> Restored | None:
+        """The newest checkpoint whose every byte verifies; None for an empty history.
+
+        Raises NothingValid when there is a history and none of it verifies, and StorageError when the store fails: an
+        unreachable bucket is not an empty one.
+        """
+        seen = look(self.store)
+        refused: list[str] = []
+        for ref in filter(self._claim.sees, seen.refs):
+            if ref in seen.rejected:
+                refused.append(f"step {ref.step} refused: rejected by the job that used it")
+                continue
+            try:
+                manifest = _manifest(self.store, ref)
+                shards = self._load(manifest)
+            except Damaged as e:
+                refused.append(f"step {ref.step} refused: {e}")
+                self._damaged.add(ref)
+                continue
+            self._parent = ref.path
+            return Restored(manifest, shards, tuple(refused))
+        if refused:
+            raise NothingValid(f"{self.store.uri}: {'; '.join(refused)}")
+        return None
+
+    def reject(self, manifest: Manifest, reason: str) -> None:
+        """Step back one: no later start takes this checkpoint, though its bytes verify. For exit code 77."""
+        with suppress(Exists):
+            self.store.create(manifest.ref.rejection, reason.encode())
+
+    def save(
+        self,
+        step: int,
+        shards: Shards,
+        *,
+        data: Mapping[str, Any] | None = None,
+        numerics: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        world_size: int = 1,
+    ) -> Saved:
+        """Write and commit the state after `step`; durable when this returns.
+
+        Raises StorageError (not saved, the last one stays), Superseded (saved, for nobody), Conflict.
+        """
+        began = time.perf_counter()
+        home = Home(Ref(self.generation, step), self._token + secrets.token_hex(4))
+        manifest = Manifest(
+            step=step,
+            generation=self.generation,
+            shards=self._write(home, shards),
+            parent=self._parent,
+            world_size=world_size,
+            data=data or {},
+            numerics=numerics or {},
+            extra=extra or {},
+            created_ms=time.time_ns() // 1_000_000,
+        )
+        self._commit(manifest, home)
+        took = (time.perf_counter() - began) * 1000
+        tidied = self._tidy(manifest)
+        return Saved(manifest, f"{self.store.uri}/{manifest.ref.path}", took, tidied.warnings, tidied.alarm)
+
+    def _write(self, home: Home, shards: Shards) -> tuple[Shard, ...]:
+        def one(item: tuple[str, Sequence[Buffer]]) -> Shard:
+            name, chunks = item
+            digest, path = hashlib.sha256(), f"{home.path}/{name}"
+            size = self.store.put(path, _hashed(chunks, digest))
+            return Shard(name, path, size, digest.hexdigest())
+
+        try:
+            with ThreadPoolExecutor(STREAMS, "checkpoint-write") as pool:
+                return tuple(pool.map(one, shards.items()))
+        except StorageError:
+            self._discard(home)  # on a full disk the half-written shards are what fills it
+            raise
+
+    def _commit(self, manifest: Manifest, home: Home) -> None:
+        try:
+            self.store.create(manifest.ref.path, manifest.to_bytes())
+        except Unreachable:
+            raise  # it may be there: its shards must stay
+        except Exists:
+            self._judge(manifest, home)
+        except StorageError:
+            self._discard(home)
+            raise
+
+    def _judge(self, manifest: Manifest, home: Home) -> None:
+        """The name is taken: by our own repeated request, by a harmless twin with equal bits, or by wrong bits."""
+        try:
+            other = _manifest(self.store, manifest.ref)
+        except Damaged as e:
+            self._discard(home)
+            raise Conflict(f"step {manifest.step} is already there, and damaged: {e}") from e
+        if other.shards == manifest.shards:
+            return
+        self._discard(home)
+        if other.digest != manifest.digest:
+            raise Conflict(
+                f"step {manifest.step} of generation {self.generation} was committed by another writer with other bits "
+                f"({other.digest[:16]}, here {manifest.digest[:16]}): one of the two machines computes wrongly"
+            )
+
+    def _tidy(self, manifest: Manifest) -> _Tidied:
+        """Compare with older computations of this step, then prune. Its failures do not undo the commit."""
+        warnings: list[str] = []
+        alarm: str | None = None
+        try:
+            seen = look(self.store)
+            if seen.generation > self.generation:
+                raise Superseded(
+                    f"generation {seen.generation} has claimed {self.store.uri}, this is {self.generation}"
+                )
+            alarm = self._compare(manifest, seen)
+            self._prune(seen)
+        except StorageError as e:
+            warnings.append(f"old checkpoints not removed: {e}")
+        return _Tidied(tuple(warnings), alarm)
+
+    def _compare(self, manifest: Manifest, seen: Look) -> str | None:
+        for ref in seen.refs:
+            if ref.step != manifest.step or ref == manifest.ref or ref in self._damaged:
+                continue
+            with suppress(Damaged):
+                other = _manifest(self.store, ref)
+                if other.numerics == manifest.numerics and other.digest != manifest.digest:
+                    return f"step {ref.step} differs from generation {ref.generation}'s, computed on equal numerics"
+        return None
+
+    def _prune(self, seen: Look) -> None:
+        kept: list[Manifest] = []
+        doomed: set[Ref] = set()
+        for ref in seen.refs:
+            bad = ref in self._damaged or ref in seen.rejected or not self._claim.sees(ref)
+            if not bad and len(kept) < self._keep:
+                with suppress(Damaged):
+                    kept.append(_manifest(self.store, ref))
+                    continue
+            doomed.add(ref)
+        self.store.delete(ref.path for ref in doomed)
+        self._sweep(doomed, {home for manifest in kept for shard in manifest.shards if (home := Home.of(shard.path))})
+
+    def _sweep(self, doomed: set[Ref], kept: set[Home]) -> None:
+        """Remove shards that no manifest names, except what another writer of this generation may be writing now."""
+        for path in self.store.list("shards"):
+            home = Home.of(path)
+            if home is None or home in kept:
+                continue
+            ours = home.token.startswith(self._token)
+            if ours or home.ref in doomed or home.ref.generation < self.generation:
+                self.store.delete([path])
+
+    def _discard(self, home: Home) -> None:
+        with suppress(StorageError):
+            self.store.delete(self.store.list(home.path))
+
+    def _load(self, manifest: Manifest) -> dict[str, bytearray]:
+        def one(shard: Shard) -> bytearray:
+            data = _read(self.store, shard.path, shard.size)
+            if len(data) != shard.size:
+                raise Damaged(f"{shard.path}: {len(data)} bytes, {shard.size} were written")
+            if hashlib.sha256(data).hexdigest() != shard.sha256:
+                raise Damaged(f"{shard.path}: SHA-256 differs")
+            return data
+
+        with ThreadPoolExecutor(STREAMS, "checkpoint-read") as pool:
+            return dict(zip((shard.name for shard in manifest.shards), pool.map(one, manifest.shards), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tidied:
+    warnings: tuple[str, ...] = field(default=())
+    alarm: str | None = None
+
+
+def _make_claim(store: Storage, generation: int | None) -> Claim:
+    for _ in range(LOOKS_MAX if generation is not None else CLAIMS_MAX):
+        seen = look(store)
+        wanted = max(seen.generation, 0) + 1 if generation is None else generation
+        if seen.generation > wanted:
+            raise Superseded(f"generation {seen.generation} has claimed {store.uri}, this is {wanted}")
+        past = tuple(ref.path for ref in seen.visible if ref.generation < wanted)
+        if seen.generation == wanted:  # an earlier start of this generation; what it saw is what we may see
+            return seen.claim or Claim(wanted, past)
+        claim = Claim(wanted, past)
+        with suppress(Exists):
+            store.create(claim.path, claim.to_bytes())
+            return claim
+    raise Superseded(f"{store.uri}: others claim generations as fast as this process looks")
+
+
+def _manifest(store: Storage, ref: Ref) -> Manifest:
+    return Manifest.from_bytes(ref.path, _read(store, ref.path, RECORD_BYTES_MAX))
+
+
+def _read(store: Storage, path: str, size_max: int) -> bytearray:
+    """Raises Damaged for what is missing or cannot be read, StorageError where that says nothing about the object."""
+    try:
+        return store.get(path, size_max)
+    except (Unreachable, Denied):
+        raise
+    except StorageError as e:
+        raise Damaged(str(e)) from e
+
+
+def _hashed(chunks: Sequence[Buffer], digest: hashlib._Hash) -> Iterator[Buffer]:
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B")
+        for at in range(0, len(view), HASH_BYTES):
+            piece = view[at : at + HASH_BYTES]
+            digest.update(piece)
+            yield piece
