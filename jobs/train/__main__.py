@@ -1,0 +1,130 @@
+"""`python -m dsched.jobs.train`: train the decoder, alone or under an agent; `--check A B` compares two runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from dsched.jobs.runtime.contract import EXIT_CORRUPT, EXIT_NEVER_RETRY, EXIT_SAVED, ContractError, Runtime
+from dsched.jobs.runtime.storage import StorageError
+
+log = logging.getLogger("dsched.train")
+
+DIFFERENCES_SHOWN = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    if options.check:
+        return check(*options.check)
+    try:
+        run = Runtime.from_env()
+    except ContractError as e:
+        log.error("%s", e)
+        return EXIT_NEVER_RETRY
+    if run.env.world_size > 1:
+        log.error("WORLD_SIZE is %d; this trainer runs on one rank, ask for one", run.env.world_size)
+        return EXIT_NEVER_RETRY
+    try:
+        return _train(run, options)
+    finally:
+        run.close()
+
+
+def check(uri_a: str, uri_b: str) -> int:
+    """Say whether two runs computed the same bits; 0 if so, 1 if not, 2 if that cannot be told."""
+    from dsched.jobs.train.losses import compare
+
+    try:
+        steps, differences = compare(uri_a, uri_b)
+    except StorageError as e:
+        log.error("%s", e)
+        return 2
+    if steps == 0:
+        _say("no step is in both runs")
+        return 2
+    for difference in differences[:DIFFERENCES_SHOWN]:
+        _say(difference)
+    verdict = f"{len(differences)} differences" if differences else "bit-identical, newest checkpoint included"
+    _say(f"{steps} steps compared: {verdict}")
+    return 1 if differences else 0
+
+
+def _train(run: Runtime, options: argparse.Namespace) -> int:
+    import torch  # after SIGTERM is caught: this takes a second
+
+    from dsched.jobs.runtime.checkpoint import Checkpoints, NothingValid, Superseded
+    from dsched.jobs.runtime.storage import open_storage
+    from dsched.jobs.runtime.tensors import Mismatch
+    from dsched.jobs.train.loop import EXIT_FAILED, Recipe, train
+    from dsched.jobs.train.model import Shape
+
+    torch.set_num_threads(options.threads)
+    try:
+        shape = Shape(dim=options.dim, layers=options.layers, heads=options.heads)
+        recipe = Recipe(
+            seed=options.seed,
+            shape=shape,
+            rows=options.rows,
+            length=options.length,
+            rate=options.rate,
+            corpus_bytes=options.corpus_bytes,
+        )
+        checkpoints = Checkpoints(
+            open_storage(options.checkpoint or run.env.checkpoint or _default()), run.env.generation
+        )
+        return train(run, checkpoints, recipe, steps=options.steps, every=options.every)
+    except (ValueError, Mismatch) as e:
+        log.error("%s", e)
+        return EXIT_NEVER_RETRY
+    except NothingValid as e:
+        log.error("no checkpoint can be used: %s", e)
+        return EXIT_CORRUPT
+    except Superseded as e:
+        log.warning("%s", e)
+        return EXIT_SAVED
+    except StorageError as e:
+        log.error("the checkpoint store failed: %s", e)
+        return EXIT_FAILED
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m dsched.jobs.train", description=__doc__)
+    parser.add_argument("--steps", type=_positive, default=300)
+    parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
+    parser.add_argument("--dim", type=_positive, default=128)
+    parser.add_argument("--layers", type=_positive, default=2)
+    parser.add_argument("--heads", type=_positive, default=4)
+    parser.add_argument("--rows", type=_positive, default=4, help="rows per step")
+    parser.add_argument("--length", type=_positive, default=128, help="bytes per row")
+    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
+    parser.add_argument("--corpus-bytes", type=_positive, default=4 << 20)
+    parser.add_argument("--every", type=int, default=0, metavar="STEPS", help="save after so many steps too")
+    parser.add_argument("--threads", type=_positive, default=1, help="more change the bits")
+    parser.add_argument(
+        "--checkpoint", default="", metavar="URI", help="default: DSCHED_CHECKPOINT, else ./checkpoints"
+    )
+    parser.add_argument("--check", nargs=2, metavar="URI", help="compare the losses and weights of two runs, and leave")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def _default() -> str:
+    return str(Path.cwd() / "checkpoints")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
