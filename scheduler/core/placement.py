@@ -1,0 +1,114 @@
+"""What the planner is asked, what it must heed, and what it answers for one job.
+
+A `Question` is a snapshot: whoever asks may go on living while it is answered. Instants in it are market time; the few
+durations that belong to machines (leases, boots, restarts) are wall time and become market time by `scale`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from dsched.scheduler.core.hardware import Accelerator
+from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.report import Report
+from dsched.scheduler.core.snapshot import Job, PoolMemory
+from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Charge, MicroUsdPerHour, Millis
+
+
+class Dice(Protocol):
+    """Chance, handed in like the clock; random.Random fits."""
+
+    def random(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator wants of every plan. Raises ValueError for a number that no plan could heed."""
+
+    name: str = "least-cost"  # in every report, so that a stored decision tells which rules made it
+    stale_after: Millis = Millis(2 * HOUR)
+    """Market. An older quote is refused. Spot prices move a few times a day; two hours forgive one missed refresh."""
+    lease: Millis = Millis(20 * MINUTE)
+    """Wall. The first lease, so what is set aside before a launch: the most that a machine outlives a dead daemon."""
+    idle_keep: Millis = Millis(2 * MINUTE)
+    """Wall. How long a node without a job is kept: about the boot that the next job is spared; longer is waste."""
+    restart: Millis = Millis(5 * SECOND)
+    """Wall. Lost at each interruption besides the offer's own boot time: detect, restore, first step."""
+    write: Millis = Millis(2 * SECOND)
+    """Wall. One checkpoint's stall, until the job has told its own."""
+    checkpoint_max: Millis = Millis(30 * MINUTE)
+    """Wall. The longest automatic interval: hazards are estimates, and half an hour is all we bet on one."""
+    cooldown: Millis = Millis(20 * MINUTE)
+    """Market. After an interruption the pool is not asked again: half of the measured outages last longer than this."""
+    hazard_spot: float = 0.05
+    """Interruptions per node and market hour expected of a spot pool of which nothing is known: about one a day."""
+    hazard_failure: float = 0.00016
+    """Machines also just die: 419 unexpected failures of 2,048 nodes in 54 days (Llama 3 report, 2024)."""
+    hazard_weight: float = 24.0
+    """Market hours of watching that a prior is worth: after a day our own evidence counts as much as any word."""
+    spot_ceiling: float = 2.0
+    """A lease in a spot pool reserves this many times the quote, at most the on-demand price: it may rise meanwhile."""
+    reuse_premium: float = 1.25
+    """An idle node of ours is taken before buying, unless it costs this many times the best offer: it starts at once,
+    and is being paid for, but a long job would pay the difference for ever."""
+    nodes_max: int = 64
+    """Nodes in one gang. Larger ones need placement groups, which the providers do not offer yet."""
+    placements_max: int = 100
+    """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
+
+    def __post_init__(self) -> None:
+        positive = ("stale_after", "lease", "write", "checkpoint_max", "hazard_weight", "nodes_max", "placements_max")
+        for name in (*positive, "restart", "cooldown", "hazard_spot", "hazard_failure", "idle_keep"):
+            number = getattr(self, name)
+            if not math.isfinite(number) or number < 0 or (number == 0 and name in positive):
+                raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")
+        for name in ("spot_ceiling", "reuse_premium"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 1):
+                raise ValueError(f"policy.{name}: {getattr(self, name)} must be a finite number of at least 1")
+
+
+_BOUND: Final = {True: "above 0", False: "of at least 0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The jobs to place now, and all that a plan may use for them."""
+
+    jobs: tuple[Job, ...]  # queued, or draining and in need of a replacement
+    offers: Mapping[str, Offer]  # by pool id
+    idle: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # pool id -> nodes of ours, ready, without a job
+    pools: Mapping[str, PoolMemory] = field(default_factory=dict)
+    room: Mapping[str, Charge | None] = field(default_factory=dict)
+    """Budget name -> what is left to reserve. None, or a name that is absent: nobody has set a limit."""
+    remaining: Mapping[str, float] = field(default_factory=dict)
+    """Job id -> work left in reference hours (see rank.py). Absent: what the spec's duration says, if anything."""
+    scale: float = 1.0  # market ms per wall ms
+    accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
+    """The catalog's models, so that the reference does not depend on what is on sale; others are read off offers."""
+
+    def market(self, wall: Millis) -> Millis:
+        """A wall duration in market time."""
+        return Millis(round(wall * self.scale))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a job's gang runs next: all of it, in one pool."""
+
+    job: str
+    generation: int  # of the job when this was decided; the attempt gets the next one
+    pool: Pool
+    nodes: int
+    reuse: tuple[str, ...]  # idle nodes of ours, taken first
+    buy: int  # nodes to launch; len(reuse) + buy == nodes
+    gpus: int
+    world_size: int
+    price: MicroUsdPerHour  # the whole gang, now
+    price_max: MicroUsdPerHour  # per node, within the lease; for the launch and for the reservation
+    budget: str
+    reserve: Charge  # price_max x nodes x (lease + drain), to set aside before anything is spent
+    checkpoint_every: Millis  # wall
+    report: Report

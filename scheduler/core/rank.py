@@ -1,0 +1,203 @@
+"""What a gang in a pool costs per useful hour, and which size of it to take.
+
+One currency for every shape: the *reference hour*. A job's `duration` is stated for its reference gang: the smallest
+gang that it accepts (`gpus_min`) of the first GPU model that it names; where it names none, of the fastest GPU on offer
+that it would accept, so that estimates err to the late side. Throughput is taken to grow with the peak TFLOPS of the
+gang, with FP8 peaks where the job can use FP8 and the chip has it. Jobs without a GPU run at the same speed on every
+machine: how many cores a command uses is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dsched.scheduler.core import goodput
+from dsched.scheduler.core.feasible import accelerator_matches, wrong_hardware
+from dsched.scheduler.core.hardware import Accelerator, Shape
+from dsched.scheduler.core.job import Need
+from dsched.scheduler.core.market import Market, Offer
+from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.report import Value
+from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.units import HOUR, Instant, MicroUsd, MicroUsdPerHour, Millis, charge
+
+
+class Reference(NamedTuple):
+    """The gang for which a job's duration is stated."""
+
+    words: str  # "8 x H100"
+    tflops: float  # of the whole gang
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What valuing an offer takes from the job, the clock and the policy: equal for equal jobs."""
+
+    need: Need
+    reference: Reference
+    remaining: float | None  # reference hours
+    deadline: Instant | None
+    every: Millis | None  # market; None: automatic
+    drain: Millis  # wall
+    now: Instant  # market
+    question: Question
+    policy: Policy
+
+
+def reference(need: Need, question: Question) -> Reference:
+    """The gang that counts as speed 1 for this need. Where nothing known could run it, speed means nothing."""
+    if need.cpu_only:
+        return Reference("any machine", 1.0)
+    on_offer = {chip.name: chip for offer in question.offers.values() if (chip := offer.shape.accelerator)}
+    known = {**on_offer, **question.accelerators}
+    for wanted in need.accelerators:
+        named = [_one(chip) for chip in known.values() if accelerator_matches(wanted, chip)]
+        if named:
+            return _reference(named, need)
+    fits = [one for one in map(_one, on_offer.values()) if wrong_hardware(need, one) is None]
+    return _reference(fits, need) if fits else Reference("nothing on offer", 1.0)
+
+
+def _reference(shapes: list[Shape], need: Need) -> Reference:
+    """The fastest of these one-GPU shapes, `gpus_min` times."""
+    fastest = max(shapes, key=lambda shape: (speed(shape, need), shape.name))
+    gpus = max(1, need.gpus_min)
+    return Reference(f"{gpus} x {fastest.name}", gpus * speed(fastest, need))
+
+
+def _one(chip: Accelerator) -> Shape:
+    return Shape(name=chip.name, accelerator=chip, gpus=1, vcpus=0, memory_gib=0)
+
+
+def remaining_hours(job: Job) -> float | None:
+    """Reference hours left by the spec's own words and the last committed checkpoint; None: the spec states no work."""
+    if job.spec.duration is None:
+        return None
+    total = job.spec.duration / HOUR
+    done = min(job.checkpoint_step, job.spec.steps) / job.spec.steps if job.spec.steps else 0.0
+    return total * (1.0 - done)
+
+
+def speed(shape: Shape, need: Need) -> float:
+    """One node's throughput for this need, in TFLOPS; only ratios of it mean anything."""
+    return 1.0 if need.cpu_only else shape.tflops(fp8=need.fp8 or need.fp8_required)
+
+
+def ceiling(offer: Offer, price: MicroUsdPerHour, nodes: int, demand: Demand) -> MicroUsdPerHour:
+    """The most that one node may come to cost within a lease; never below the price now.
+
+    A spot price may rise: to `spot_ceiling` times the quote, at most to the on-demand price and the job's own limit.
+    """
+    top = int(price)
+    if offer.pool.market is Market.SPOT:
+        top = round(price * demand.policy.spot_ceiling)
+        if offer.on_demand is not None:
+            top = min(top, offer.on_demand)
+    if demand.need.price_max is not None:
+        top = min(top, demand.need.price_max // nodes)
+    return MicroUsdPerHour(max(price, top))
+
+
+def value(
+    offer: Offer, price: MicroUsdPerHour, nodes: int, *, node_hazard: float, boots: bool, demand: Demand
+) -> Value:
+    """What `nodes` of this offer at `price` each are worth to the job; `boots`: at least one of them must be bought."""
+    policy, market = demand.policy, demand.question.market
+    hazard = nodes * node_hazard
+    every, share = useful(offer, nodes, node_hazard, demand)
+    reference_tflops = demand.reference.tflops
+    relative = nodes * speed(offer.shape, demand.need) / reference_tflops
+    gang = MicroUsdPerHour(price * nodes)
+    top = ceiling(offer, price, nodes, demand)
+    known = _work(gang, share, relative, market(offer.boot) if boots else Millis(0), demand)
+    return Value(
+        nodes=nodes,
+        gpus=nodes * offer.shape.gpus,
+        price=gang,
+        ceiling=top,
+        reserve=charge(MicroUsdPerHour(top * nodes), market(Millis(policy.lease + demand.drain))),
+        off=1.0 - price / offer.on_demand if offer.on_demand else None,
+        hazard=hazard,
+        goodput=share,
+        every=every,
+        per_useful_hour=gang / (share * relative),
+        hours=known.hours if known else None,
+        compute=known.compute if known else None,
+        redo=known.redo if known else None,
+        move=known.move if known else None,
+        finish=known.finish if known else None,
+    )
+
+
+def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tuple[Millis, float]:
+    """The checkpoint interval (market time) and the goodput of a gang of `nodes`.
+
+    An interruption of one node stops the gang. A notice long enough for a checkpoint spares the rework, but the
+    interval does not count on it: notices get lost.
+    """
+    policy, market = demand.policy, demand.question.market
+    write = max(Millis(1), market(policy.write))
+    hazard = nodes * node_hazard
+    if demand.every is not None:
+        every = demand.every
+    elif hazard > 0:
+        longest = max(Millis(1), market(policy.checkpoint_max))
+        every = min(longest, goodput.checkpoint_interval(write, Millis(max(1, round(HOUR / hazard)))))
+    else:
+        every = market(policy.checkpoint_max)
+    unwarned = min(hazard, nodes * policy.hazard_failure) if offer.notice >= policy.write else hazard
+    restart = market(Millis(policy.restart + offer.boot))
+    return every, goodput.goodput(hazard=hazard, unwarned=unwarned, restart=restart, write=write, every=every)
+
+
+def best_size(
+    offer: Offer, price: MicroUsdPerHour, sizes: range, *, idle: int, node_hazard: float, demand: Demand
+) -> Value:
+    """The size with the least expected cost that makes the deadline: the smallest one that does.
+
+    With throughput that grows in proportion a larger gang costs the same per useful hour but for its hazard, which
+    grows too, so the smallest is the cheapest and only a deadline is a reason to grow. When no size makes it: the
+    largest, which finishes first.
+    """
+
+    def at(nodes: int) -> Value:
+        return value(offer, price, nodes, node_hazard=node_hazard, boots=nodes > idle, demand=demand)
+
+    smallest = at(sizes[0])
+    if demand.deadline is None or smallest.finish is None or smallest.finish <= demand.deadline:
+        return smallest
+    left = (demand.deadline - demand.now) / HOUR
+    relative = speed(offer.shape, demand.need) / demand.reference.tflops
+    least = (
+        math.ceil((demand.remaining or 0.0) / (relative * left)) if left > 0 else sizes[-1]
+    )  # if all time was useful
+    for nodes in range(min(max(sizes[0] + 1, least), sizes[-1]), sizes[-1]):
+        larger = at(nodes)
+        if larger.finish is not None and larger.finish <= demand.deadline:
+            return larger
+    return at(sizes[-1])
+
+
+class _Work(NamedTuple):
+    hours: float
+    compute: MicroUsd
+    redo: MicroUsd
+    move: MicroUsd
+    finish: Instant
+
+
+def _work(gang: MicroUsdPerHour, share: float, relative: float, boot: Millis, demand: Demand) -> _Work | None:
+    if demand.remaining is None:
+        return None
+    busy = demand.remaining / relative
+    hours = boot / HOUR + busy / share
+    compute, total = round(gang * busy), round(gang * busy / share)
+    return _Work(
+        hours=hours,
+        compute=MicroUsd(compute),
+        redo=MicroUsd(max(0, total - compute)),
+        move=MicroUsd(round(gang * boot / HOUR)),
+        finish=Instant(demand.now + round(hours * HOUR)),
+    )

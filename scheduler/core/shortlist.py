@@ -1,0 +1,257 @@
+"""For one class of equal jobs: every offer judged once, the possible ones best first.
+
+Judging a thousand offers takes milliseconds, and a queue may hold thousands of equal jobs, so a pass keeps two caches.
+A `Field` knows what holds for every job with the same need: which offers cannot serve it whatever happens. A
+`Shortlist` adds the numbers that equal jobs share (work left, deadline, money left) and judges again only the offers of
+which the pass itself took something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import NamedTuple
+
+from dsched.scheduler.core import feasible, hazard, rank
+from dsched.scheduler.core.job import Need
+from dsched.scheduler.core.market import Offer
+from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.rank import Demand
+from dsched.scheduler.core.report import Line, Refusal, Report, Value, Verdict, Why, write
+from dsched.scheduler.core.units import Charge, MicroUsdPerHour, Moment
+
+
+class Tier(IntEnum):
+    """How willingly an offer is taken: all of a lower tier come first."""
+
+    GOOD = 0
+    LAST_RESORT = 1  # it interrupted or refused this job lately, or others: only when nothing else fits
+    LATE = 2  # misses the deadline: only to finish work that is already paid for
+    NEVER = 3
+
+
+@dataclass(slots=True)
+class Stock:
+    """What is left to give while one pass places gang after gang, so that nothing is given twice."""
+
+    free: dict[str, int | None]  # pool -> nodes to be had; None: not told
+    idle: dict[str, list[str]]  # pool -> nodes of ours, sorted
+    room: dict[str, Charge | None]  # budget -> what may still be reserved
+    taken: list[str] = field(default_factory=list)  # pools, in the order of taking
+
+    @classmethod
+    def of(cls, question: Question) -> Stock:
+        return cls(
+            free={id: None if o.free is None else max(0, o.free) for id, o in question.offers.items()},
+            idle={id: sorted(set(nodes)) for id, nodes in question.idle.items()},
+            room=dict(question.room),
+        )
+
+    def idle_in(self, pool: str) -> int:
+        return len(self.idle.get(pool, ()))
+
+    def take(self, placement: Placement) -> None:
+        pool = placement.pool.id
+        free, room = self.free[pool], self.room.get(placement.budget)
+        if free is not None:
+            self.free[pool] = free - placement.buy
+        if placement.reuse:
+            self.idle[pool] = self.idle[pool][len(placement.reuse) :]
+        if room is not None:
+            self.room[placement.budget] = Charge(room - placement.reserve)
+        self.taken.append(pool)
+
+
+class Entry(NamedTuple):
+    """An offer that could serve the need, if capacity, money and time allow."""
+
+    offer: Offer
+    price: MicroUsdPerHour
+    sizes: range  # numbers of nodes, smallest first
+    node_hazard: float
+    cooling: Refusal | None  # then nothing is bought there; nodes that we have already may serve as a last resort
+
+    def largest(self, stock: Stock) -> int:
+        """The most nodes that can be had for one gang, at most what it may use."""
+        pool = self.offer.pool.id
+        free = 0 if self.cooling else stock.free[pool]
+        return self.sizes[-1] if free is None else min(self.sizes[-1], stock.idle_in(pool) + free)
+
+
+class Field:
+    """All offers as one requirement class sees them: refused for good in this pass, or entries."""
+
+    def __init__(self, need: Need, places: tuple[str, ...], question: Question, policy: Policy, now: Moment) -> None:
+        self.need, self.places = need, places
+        self.question, self.policy, self.now = question, policy, now
+        self.reference = rank.reference(need, question)
+        self.entries: dict[str, Entry] = {}
+        self.refused: list[Line] = []
+        self.report: Report | None = None  # shared by all jobs of the class once nothing is left
+        sizes: dict[str, range | Refusal] = {}  # of each shape; offers are many, shapes are few
+        for id, offer in sorted(question.offers.items()):
+            if offer.shape.name not in sizes:
+                sizes[offer.shape.name] = self._sizes(offer)
+            self._enter(id, offer, sizes[offer.shape.name])
+        self._open = list(self.entries.values())
+
+    def exhausted(self, stock: Stock) -> bool:
+        """Whether no entry can give even the smallest gang. Stock only falls, so within a pass this is final."""
+        while self._open and self._open[-1].largest(stock) < self._open[-1].sizes[0]:
+            self._open.pop()
+        return not self._open
+
+    def _sizes(self, offer: Offer) -> range | Refusal:
+        refusal = feasible.wrong_hardware(self.need, offer.shape)
+        return refusal or feasible.gang_sizes(self.need, offer.shape, self.policy.nodes_max)
+
+    def _enter(self, id: str, offer: Offer, sizes: range | Refusal) -> None:
+        memory, now, policy = self.question.pools.get(id), self.now.market, self.policy
+        node_hazard = hazard.per_node(offer, memory, policy)
+        refusal = (
+            feasible.wrong_market(self.need, offer.pool)
+            or feasible.wrong_place(self.places, offer.pool)
+            or (sizes if isinstance(sizes, Refusal) else None)
+            or feasible.no_price(offer)
+        )
+        if refusal is None and isinstance(sizes, range) and offer.quote is not None:
+            quote = offer.quote
+            refusal = feasible.stale_price(quote.at, now, policy.stale_after) or feasible.over_price_max(
+                self.need, sizes[0], quote.price
+            )
+            if refusal is None:
+                if self.need.price_max is not None and quote.price > 0:
+                    sizes = range(sizes[0], min(sizes[-1], self.need.price_max // quote.price) + 1)
+                cooling = feasible.cooling(memory, now)
+                self.entries[id] = Entry(offer, quote.price, sizes, node_hazard, cooling)
+        if refusal is not None:
+            self.refused.append(_line(offer, node_hazard, refusal))
+
+
+class Judged(NamedTuple):
+    line: Line
+    tier: Tier
+    idle: int  # nodes of ours that it would use
+
+
+class Shortlist:
+    """The field as jobs with equal numbers see it: valued, judged, and sorted by cost."""
+
+    def __init__(
+        self, of: Field, demand: Demand, stock: Stock, *, avoid: tuple[str, ...], budget: str, left: Charge | None
+    ):
+        self._field, self._demand = of, demand
+        self._avoid, self._budget, self._left = frozenset(avoid), budget, left
+        self._judged = {id: self._judge(entry, stock) for id, entry in of.entries.items()}
+        self._seen = len(stock.taken)
+        self._room = stock.room.get(budget)
+        self._ranked = self._rank()
+        self.report: Report | None = None  # shared by all jobs of the class once none of them can be placed
+
+    def choose(self, stock: Stock, *, late: bool) -> Judged | None:
+        """The best offer for the next job of this class; `late`: it may miss its deadline, if it must."""
+        self._refresh(stock)
+        good = [judged for judged in self._ranked if judged.tier is Tier.GOOD]
+        if good:
+            return self._prefer_idle(good)
+        rest = [judged for judged in self._ranked if judged.tier is Tier.LAST_RESORT]
+        if rest:
+            return rest[0]
+        behind = [judged for judged in self._ranked if judged.tier is Tier.LATE] if late else []
+        return min(behind, key=_finish) if behind else None
+
+    def explain(self, chosen: Judged | None, at: Moment) -> Report:
+        """Every offer once: the chosen, the possible by cost, the refused."""
+        ranked: list[Line] = []
+        refused: list[Line] = []
+        for line, tier, _ in self._ranked:
+            if chosen is not None and line is chosen.line:
+                ranked.insert(0, replace(line, verdict=Verdict.CHOSEN, code=None, words=""))
+            elif tier is Tier.GOOD and chosen is not None:
+                cheaper = _score(line) < _score(chosen.line)
+                ranked.append(replace(line, code=Why.NEEDS_BUYING) if cheaper else line)
+            else:
+                refused.append(line)
+        return write(
+            at=at,
+            policy=self._demand.policy.name,
+            need=self._field.need,
+            ranked=ranked,
+            refused=[*refused, *self._field.refused],
+        )
+
+    def _prefer_idle(self, good: list[Judged]) -> Judged:
+        """The cheapest that needs no buying, unless buying elsewhere is so much cheaper that a long job should."""
+        limit = _score(good[0].line) * self._demand.policy.reuse_premium
+        ours = (judged for judged in good if judged.line.value is not None and judged.line.value.nodes <= judged.idle)
+        return next((judged for judged in ours if _score(judged.line) <= limit), good[0])
+
+    def _refresh(self, stock: Stock) -> None:
+        """Judge again what the pass has touched since the last look: pools, and reservations beyond the budget."""
+        room = stock.room.get(self._budget)
+        again = {id for id in stock.taken[self._seen :] if id in self._judged}
+        if room is not None and room != self._room:
+            again |= {j.line.offer for j in self._ranked if j.line.value is not None and j.line.value.reserve > room}
+        self._seen, self._room = len(stock.taken), room
+        if again:
+            self._judged |= {id: self._judge(self._field.entries[id], stock) for id in again}
+            self._ranked = self._rank()
+
+    def _rank(self) -> list[Judged]:
+        return sorted(self._judged.values(), key=_by_cost)
+
+    def _judge(self, entry: Entry, stock: Stock) -> Judged:
+        offer, smallest, largest = entry.offer, entry.sizes[0], entry.largest(stock)
+        idle = stock.idle_in(offer.pool.id)
+        if largest < smallest:
+            value = self._value(entry, range(smallest, smallest + 1), idle)
+            refusal = entry.cooling or feasible.short(smallest, idle, stock.free[offer.pool.id])
+            return Judged(_line(offer, value.hazard, refusal, value), Tier.NEVER, 0)
+        value = self._value(entry, range(smallest, largest + 1), idle)
+        lease = self._field.question.market(self._demand.policy.lease)
+        refusal = feasible.over_cost_max(self._left, value, lease) or feasible.over_budget(
+            self._budget, stock.room.get(self._budget), value.reserve
+        )
+        if refusal is not None:
+            return Judged(_line(offer, value.hazard, refusal, value), Tier.NEVER, 0)
+        tier = Tier.GOOD
+        if (refusal := feasible.late(value, self._demand.deadline)) is not None:
+            tier = Tier.LATE
+        elif (refusal := feasible.avoided(offer.pool.id, self._avoid) or entry.cooling) is not None:
+            tier = Tier.LAST_RESORT
+        return Judged(_line(offer, value.hazard, refusal, value), tier, min(idle, value.nodes))
+
+    def _value(self, entry: Entry, sizes: range, idle: int) -> Value:
+        return rank.best_size(
+            entry.offer, entry.price, sizes, idle=idle, node_hazard=entry.node_hazard, demand=self._demand
+        )
+
+
+def _line(offer: Offer, risk: float, refusal: Refusal | None, value: Value | None = None) -> Line:
+    return Line(
+        offer=offer.pool.id,
+        pool=offer.pool,
+        shape=offer.shape,
+        hazard=risk,
+        value=value,
+        verdict=Verdict.POSSIBLE if refusal is None else Verdict.REFUSED,
+        code=Why.DEARER if refusal is None else refusal.why,
+        words="" if refusal is None else refusal.words,
+    )
+
+
+def _score(line: Line) -> float:
+    assert line.value is not None, "only valued lines are ranked"
+    return line.value.score
+
+
+def _by_cost(judged: Judged) -> tuple[float, str]:
+    """Equal costs are ordered by name, so that equal questions get equal plans."""
+    return _score(judged.line), judged.line.offer
+
+
+def _finish(judged: Judged) -> tuple[int, float, str]:
+    value = judged.line.value
+    assert value is not None, "only valued lines are ranked"
+    assert value.finish is not None, "only known work can be late"
+    return value.finish, value.score, judged.line.offer
