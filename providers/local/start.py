@@ -1,0 +1,79 @@
+"""Start the embedded cloud beside the daemon, detached: whoever started it may die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from dsched.providers.local.options import Options
+from dsched.providers.local.provider import LocalProvider
+
+READY_S: Final = 15.0  # 0.3 s on an idle machine
+LOG: Final = "cloud.log"
+
+
+class NoCloud(Exception):
+    """The embedded cloud did not start: its last words."""
+
+
+async def ensure(folder: Path, options: Options) -> LocalProvider:
+    """The cloud of this folder, started if nobody runs it yet. Safe to call twice at once. Raises NoCloud."""
+    provider = LocalProvider(folder / "cloud.sock")
+    if not await _answers(folder / "cloud.sock"):
+        await _start(folder, options)
+    return provider
+
+
+async def _answers(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _start(folder: Path, options: Options) -> None:
+    hear, say = os.pipe()
+    try:
+        await asyncio.to_thread(_spawn, folder, options, say)
+    finally:
+        os.close(say)
+    try:
+        heard = await _first_line(hear)
+    finally:
+        os.close(hear)
+    # Without the word it has ended: refused, or another starter was faster and holds the folder.
+    if not heard and not await _answers(folder / "cloud.sock"):
+        raise NoCloud(f"{folder}: {await asyncio.to_thread(_last_line, folder / LOG)}")
+
+
+def _spawn(folder: Path, options: Options, say: int) -> None:
+    """Returns at once; the cloud is nobody's child."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cloud = [sys.executable, "-m", "dsched.providers.local", "--state", str(folder), "--ready-fd", str(say)]
+    with (folder / LOG).open("ab") as said:
+        command = ["setsid", "--fork", *cloud, *options.arguments()]
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=(say,), check=True)
+
+
+async def _first_line(fd: int) -> bytes:
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, readable.set)
+    try:
+        async with asyncio.timeout(READY_S):
+            await readable.wait()
+        return os.read(fd, 16)
+    except TimeoutError:
+        return b""
+    finally:
+        loop.remove_reader(fd)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "no word from it"
