@@ -55,7 +55,8 @@ class Look:
 
     @property
     def visible(self) -> tuple[Ref, ...]:
-        return tuple(ref for ref in self.refs if self.claim is None or self.claim.sees(ref))
+        """Manifests that are history. One that is newer than every claim shows that its claim was lost: it counts."""
+        return tuple(r for r in self.refs if self.claim is None or r.generation > self.generation or self.claim.sees(r))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,9 @@ class Checkpoints:
     def generation(self) -> int:
         return self._claim.generation
 
+    def uri(self, manifest: Manifest) -> str:
+        return f"{self.store.uri}/{manifest.ref.path}"
+
     def restore(self) -> Restored | None:
         """The newest checkpoint whose every byte verifies; None for an empty history.
 
@@ -180,7 +184,7 @@ class Checkpoints:
         self._commit(manifest, home)
         took = (time.perf_counter() - began) * 1000
         tidied = self._tidy(manifest)
-        return Saved(manifest, f"{self.store.uri}/{manifest.ref.path}", took, tidied.warnings, tidied.alarm)
+        return Saved(manifest, self.uri(manifest), took, tidied.warnings, tidied.alarm)
 
     def _write(self, home: Home, shards: Shards) -> tuple[Shard, ...]:
         def one(item: tuple[str, Sequence[Buffer]]) -> Shard:
@@ -253,6 +257,8 @@ class Checkpoints:
         kept: list[Manifest] = []
         doomed: set[Ref] = set()
         for ref in seen.refs:
+            if ref.generation > self.generation:
+                continue  # not ours to judge
             bad = ref in self._damaged or ref in seen.rejected or not self._claim.sees(ref)
             if not bad and len(kept) < self._keep:
                 with suppress(Damaged):

@@ -122,6 +122,7 @@ class Runtime:
     def __init__(self, environment: Environment, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.env = environment
         self.should_stop = False
+        self._catches = False
         who: dict[str, Field] = {
             "job": environment.job,
             "generation": environment.generation or 0,
@@ -139,6 +140,7 @@ class Runtime:
         """Read the environment and catch SIGTERM from here on. Raises ContractError."""
         run = cls(Environment.read(environ))
         signal.signal(signal.SIGTERM, run._stop)
+        run._catches = True
         return run
 
     @property
@@ -156,9 +158,9 @@ class Runtime:
         self._asked, self._saved_at = max(self._asked, control.checkpoint), now
         return True
 
-    def ready(self, step: int, *, fallback: str | None = None) -> None:
-        """The state after `step` is loaded. `fallback`: why it is not the newest checkpoint's."""
-        self._report.send("ready", step=step, fallback=fallback)
+    def ready(self, step: int, *, uri: str | None = None, fallback: str | None = None) -> None:
+        """The state after `step` is loaded, from `uri`. `fallback`: why that is not the newest checkpoint."""
+        self._report.send("ready", step=step, uri=uri, fallback=fallback)
 
     def step(
         self, step: int, *, loss: float | None = None, tokens: int | None = None, steps: int | None = None
@@ -189,7 +191,8 @@ class Runtime:
 
     def close(self) -> None:
         """Last thing before the exit: from here a SIGTERM comes too late to change the exit code."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else it would kill the interpreter while it shuts down
+        if self._catches:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else it would kill the interpreter while it shuts down
         self._report.close()
 
     def _stop(self, _signal: int, _frame: object) -> None:

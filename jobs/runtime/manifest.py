@@ -172,7 +172,7 @@ def _unseal(path: str, data: bytes | bytearray) -> dict[str, Any]:
         raise Damaged(f"{path}: not readable: {e}") from e
     if layout != FORMAT:
         raise Damaged(f"{path}: format {layout!r}, this version reads {FORMAT!r}")
-    if not isinstance(body, dict) or hashlib.sha256(_canonical(body)).hexdigest() != digest:
+    if not isinstance(body, dict) or hashlib.sha256(_canonical(body)).hexdigest() != digest or _seal(body) != data:
         raise Damaged(f"{path}: SHA-256 differs")
     return body
 

@@ -6,7 +6,7 @@ counted; the next one that gets through carries the count. What must not be lost
     {"event": "ready" | "step" | "saved" | "unsaved" | "alarm" | "preempted" | "done",
      "job": str, "generation": int, "rank": int, "at": wall ms, "step": int, "dropped"?: int, ...}
 
-    ready      fallback?                                  the state is loaded; the next step is step + 1
+    ready      uri?, fallback?                            the state is loaded; the next step is step + 1
     step       steps?, loss?, tokens?, step_ms?, tokens_per_s?   absent when unknown or not finite
     saved      uri, write_ms, stall_ms                    the checkpoint of `step` is durable
     unsaved    reason                                     it is not; the last one stays

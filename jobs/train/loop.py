@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -22,6 +23,7 @@ from dsched.jobs.train.optim import AdamW
 log = logging.getLogger("dsched.train")
 
 EXIT_FAILED = 1  # the job's own failure: tried again with backoff
+LOG_STEPS = 10
 WARMUP_STEPS = 20  # Adam's second moment is noise before
 
 
@@ -67,7 +69,7 @@ class Training:
         data = {"seed": self.recipe.seed, "position": self.done, "corpus_sha256": self.corpus.sha256}
         return {"data": data, "numerics": numerics(), "extra": {"recipe": asdict(self.recipe)}}
 
-    def resume(self, manifest: Manifest, shards: dict[str, bytearray]) -> None:
+    def resume(self, manifest: Manifest, shards: Mapping[str, bytearray]) -> None:
         """Take over a checkpoint. Raises Mismatch when it is another recipe's."""
         saved, mine = manifest.extra.get("recipe"), asdict(self.recipe)
         if saved != mine:
@@ -81,48 +83,60 @@ class Training:
             log.warning("resumed on %s, began on %s: bits may differ", numerics(), dict(manifest.numerics))
 
 
+class Record:
+    """What a run leaves behind: the loss of every step, and checkpoints."""
+
+    def __init__(self, run: Runtime, checkpoints: Checkpoints, training: Training) -> None:
+        self._training = training
+        self._saver = Saver(checkpoints, run)
+        self._losses = LossLog(checkpoints.store, checkpoints.generation)
+        self._stage = Stage()
+        self._saved = training.done  # what was resumed from is durable
+
+    def loss(self, loss: float) -> None:
+        self._losses.add(self._training.done, loss)
+
+    def save(self) -> None:
+        """Begin to save the present state. Raises Superseded and Conflict, about the save before."""
+        self._losses.flush()
+        training = self._training
+        self._saver.save(training.done, lambda: self._stage.copy(training.state()), **training.facts())
+        self._saved = training.done
+
+    def settle(self) -> bool:
+        """Make the present state durable, unless it is; False if that cannot be done."""
+        if self._saved != self._training.done or not self._saver.wait():
+            self.save()
+        return self._saver.wait()
+
+    def close(self) -> None:
+        self._losses.flush()
+        self._saver.close()
+
+
 def train(run: Runtime, checkpoints: Checkpoints, recipe: Recipe, *, steps: int, every: int = 0) -> int:
     """Train up to `steps`, saving after each `every` steps too where that is not 0; the exit code.
 
     Raises NothingValid, Mismatch and StorageError from the start; from then on failures of the store are reported.
     """
     training = Training(recipe)
-    restored = checkpoints.restore()
-    if restored:
-        training.resume(restored.manifest, dict(restored.shards))
-        log.info("resumed after step %d", training.done)
-        if restored.fallback:
-            log.warning("%s", restored.fallback)
-    run.ready(training.done, fallback=restored.fallback if restored else None)
-    saver = Saver(checkpoints, run)
-    losses = LossLog(checkpoints.store, checkpoints.generation)
-    stage = Stage()
-    saved = training.done
-    resumed_from = restored.manifest if restored else None
-
-    def save() -> None:
-        nonlocal saved
-        losses.flush()
-        saver.save(training.done, lambda: stage.copy(training.state()), **training.facts())
-        saved = training.done
-
+    resumed = _resume(run, checkpoints, training)
+    record = Record(run, checkpoints, training)
     try:
         while training.done < steps and not run.should_stop:
             loss = training.step()
-            losses.add(training.done, loss)
-            if resumed_from and not math.isfinite(loss):
-                checkpoints.reject(resumed_from, f"loss {loss} at the first step after it")
+            record.loss(loss)
+            if resumed and not math.isfinite(loss):
+                checkpoints.reject(resumed, f"loss {loss} at the first step after it")
                 return EXIT_CORRUPT
-            resumed_from = None
+            resumed = None
             run.step(training.done, loss=loss, tokens=recipe.rows * recipe.length, steps=steps)
-            if training.done % 10 == 0:
+            if training.done % LOG_STEPS == 0:
                 log.info("step %d loss %.4f", training.done, loss)
-            asked = run.due(training.done)
-            if (asked or (every and training.done % every == 0)) and training.done < steps and not run.should_stop:
-                save()
-        if training.done > saved or not saver.wait():
-            save()
-        return _leave(run, training.done, finished=training.done >= steps, durable=saver.wait())
+            due = run.due(training.done) or (every > 0 and training.done % every == 0)
+            if due and training.done < steps and not run.should_stop:
+                record.save()
+        durable = record.settle()
     except Superseded as e:
         log.warning("%s", e)
         return EXIT_SAVED
@@ -130,8 +144,21 @@ def train(run: Runtime, checkpoints: Checkpoints, recipe: Recipe, *, steps: int,
         log.error("%s", e)
         return EXIT_FAILED
     finally:
-        losses.flush()
-        saver.close()
+        record.close()
+    return _leave(run, training.done, finished=training.done >= steps, durable=durable)
+
+
+def _resume(run: Runtime, checkpoints: Checkpoints, training: Training) -> Manifest | None:
+    restored = checkpoints.restore()
+    if restored is None:
+        run.ready(0)
+        return None
+    training.resume(restored.manifest, restored.shards)
+    log.info("resumed after step %d", training.done)
+    if restored.fallback:
+        log.warning("%s", restored.fallback)
+    run.ready(training.done, uri=checkpoints.uri(restored.manifest), fallback=restored.fallback)
+    return restored.manifest
 
 
 def _leave(run: Runtime, step: int, *, finished: bool, durable: bool) -> int:
