@@ -49,7 +49,11 @@ def hello(draft: Draft, message: AgentHello) -> Instant:
         elif group.state != "exited":
             draft.do(
                 TellStop(
-                    node=node.id, job=group.job, generation=group.generation, grace=Millis(0), why="not its job any more"
+                    node=node.id,
+                    job=group.job,
+                    generation=group.generation,
+                    grace=Millis(0),
+                    why="not its job any more",
                 )
             )
     if job is not None and node.running:
@@ -71,7 +75,9 @@ def _compare(draft: Draft, job: Job, node: Node, group: str, exits: Mapping[str,
     elif group == "exited":
         exited(
             draft,
-            RanksExited(node=node.id, job=job.id, generation=node.generation, exits=exits, drained=not any(exits.values())),
+            RanksExited(
+                node=node.id, job=job.id, generation=node.generation, exits=exits, drained=not any(exits.values())
+            ),
         )
     elif (node.id, node.generation) not in draft.state.started and _unstarted(draft, job):
         lifecycle.tell_start(draft, job, [node])  # the order was lost with the daemon that gave it

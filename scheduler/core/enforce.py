@@ -5,6 +5,7 @@ At the limit nothing is killed: jobs checkpoint and are held, and go on when the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from dsched.scheduler.core import lifecycle
@@ -73,7 +74,7 @@ def _fire(draft: Draft, budget: Budget, level: int, spent: Charge) -> Budget:
     assert budget.limit is not None
     used, limit = text(to_micro_usd(spent)), text(budget.limit)
     alert = Alert(
-        id=f"budget-{budget.name}-{level}-{budget.limit}",
+        id=f"budget-{budget.name}-{level}-{draft.now.wall}",
         made=draft.now,
         severity="critical" if level >= LEVELS[-1] else "warning",
         title=f"budget {budget.name}: {level} %",
@@ -119,5 +120,5 @@ def _release(draft: Draft, budget: Budget) -> None:
             draft.job(job, "released", JobFact.RELEASE, why="the budget was raised")
 
 
-def _change(budget: Budget, changed: dict[str, object]) -> Change:
+def _change(budget: Budget, changed: Mapping[str, object]) -> Change:
     return Change("budget", budget.name, changed)

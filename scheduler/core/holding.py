@@ -47,9 +47,7 @@ def ask_end(draft: Draft, node: Node) -> None:
     if not node.ref:
         return  # the launch is not answered yet; when it is, we are here again
     draft.state.asked[node.id] = draft.now.wall
-    draft.do(
-        TellLeave(node=node.id, grace=Millis(0)), CallTerminate(provider=node.pool.provider, refs=(node.ref,))
-    )
+    draft.do(TellLeave(node=node.id, grace=Millis(0)), CallTerminate(provider=node.pool.provider, refs=(node.ref,)))
 
 
 def avoiding(draft: Draft, job: Job, pool: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Final
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.goodput import checkpoint_interval
-from dsched.scheduler.core.hazard import hazard_of
+from dsched.scheduler.core.hazard import per_node
 from dsched.scheduler.core.holding import assign, avoiding, release
 from dsched.scheduler.core.message import (
     Act,
@@ -194,18 +194,17 @@ def tell_start(draft: Draft, job: Job, nodes: list[Node]) -> None:
 
 
 def _interval(draft: Draft, job: Job) -> Millis:
-    """The job's own word, else Young-Daly from the pool's hazard and a write of a second. Wall time."""
+    """The job's own word, else Young-Daly from the gang's hazard and the policy's write time. Wall time."""
     if job.spec.checkpoint.every is not None:
         return job.spec.checkpoint.every
-    node = draft.state.nodes[job.nodes[0]]
-    hazard = hazard_of(
-        node.pool, draft.state.offers.get(node.pool.id), draft.state.pools.get(node.pool.id), draft.policy
-    )
-    if hazard <= 0:
-        return draft.terms.checkpoint_every
-    mtbf = HOUR / hazard / draft.state.scale
-    wait = checkpoint_interval(write=float(draft.policy.checkpoint_write), mtbf=mtbf)
-    return Millis(min(int(wait), draft.terms.checkpoint_every))
+    state, policy = draft.state, draft.policy
+    pool = state.nodes[job.nodes[0]].pool.id
+    offer = state.offers.get(pool)
+    if offer is None:
+        return policy.checkpoint_max
+    hazard = per_node(offer, state.pools.get(pool), policy) * len(job.nodes)
+    mtbf = Millis(round(HOUR / hazard / state.scale)) if hazard > 0 else Millis(0)
+    return min(checkpoint_interval(policy.write, mtbf), policy.checkpoint_max) if mtbf else policy.checkpoint_max
 
 
 def started(draft: Draft, node: Node) -> None:

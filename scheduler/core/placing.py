@@ -21,11 +21,14 @@ from dsched.scheduler.core.message import (
     LaunchRefused,
     LaunchUnanswered,
     OffersSeen,
+    Refusal,
     RefusedBy,
+    SendAlert,
+    Submit,
     WakeAt,
 )
 from dsched.scheduler.core.placement import Placement, Policy, Question
-from dsched.scheduler.core.plan import plan
+from dsched.scheduler.core.plan import feasible_deadline, plan
 from dsched.scheduler.core.snapshot import (
     After,
     Alert,
@@ -103,6 +106,43 @@ def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> r
     return plan(question, policy, now=now, rng=rng).reports[job.id]
 
 
+def vet(draft: Draft, wish: Submit) -> None:
+    """Refuse at the door what could never run: no such hardware, an impossible gang, a deadline nothing can meet.
+
+    A class of jobs is looked at once per market; a job with a deadline or a pinned plan each time.
+    """
+    state = draft.state
+    job = Job(id="", key=wish.key, spec=wish.spec, state=JobState.QUEUED, submitted=draft.now)
+    kind = queue_class(job)
+    if not state.offers or (kind in state.vetted and wish.spec.deadline is None and not wish.plan):
+        return
+    question = ask(state, [job], draft.now)
+    found = plan(question, draft.policy, now=draft.now, rng=draft.rng).reports[job.id]
+    if wish.plan and found.id != wish.plan:
+        raise Refusal("E409", f"plan {wish.plan} would not be chosen any more: {found.summary}", hint="dsched plan")
+    if found.chosen is None and wish.spec.deadline is not None:
+        _refuse_deadline(draft, question, job)
+    if found.hopeless:
+        raise Refusal(
+            "E406", found.summary, hint="dsched plan SPEC -n 50 shows every offer and its reason", where="gpus"
+        )
+    state.vetted.add(kind)
+
+
+def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
+    """An infeasible deadline is answered with the nearest feasible one and its price."""
+    nearest = feasible_deadline(question, job, draft.policy, draft.now)
+    if nearest is None or job.spec.deadline is None or nearest.finish <= job.spec.deadline:
+        return
+    late = (nearest.finish - job.spec.deadline) / HOUR
+    raise Refusal(
+        "E407",
+        f"no offer finishes by the deadline; the earliest finish is {late:.1f} h later, on {nearest.offer}",
+        hint=f"move the deadline by {late:.1f} h or more, or allow more GPUs or other capacity",
+        where="deadline",
+    )
+
+
 def _waiting(draft: Draft) -> list[Job]:
     state = draft.state
     jobs = []
@@ -112,6 +152,7 @@ def _waiting(draft: Draft) -> list[Job]:
         for key in islice(order, HEADS):
             job = state.jobs[key[-1]]
             if job.due > draft.now.wall:
+                state.delayed[job.id] = job.due
                 draft.do(WakeAt(at=job.due))
             else:
                 jobs.append(job)
@@ -130,22 +171,20 @@ def _wants_nodes(job: Job) -> bool:
 
 def _take(draft: Draft, job: Job, chosen: Placement, why: report.Report) -> None:
     """Write down one placement: the decision, the nodes, and the intent before the cloud hears of it."""
-    changes = [insert("decision", f"{job.id}.{len(draft.events)}.{why.id}", _decision(draft, job, why))]
+    decision = _decision(draft, job, why)
+    changes = [insert("decision", decision.id, decision)]
     bought: tuple[str, ...] = ()
     if chosen.buy:
-        token, more = _intend(draft, job, chosen)
-        bought = tuple(f"{token}.{index}" for index in range(chosen.buy))
+        intent, more = _intend(draft, job, chosen)
+        bought = intent.nodes
         changes += more
+        draft.do(CallLaunch(intent=intent.id))
     fact = JobFact.PLACE if job.state is JobState.QUEUED else None
     following = (*chosen.reuse, *bought)
     where = f"{chosen.nodes} x {chosen.pool.id}"
-    job = draft.job(
-        job, "placed", fact, *changes, why=f"placed on {where}", next_nodes=following, decision=changes[0].key
-    )
+    job = draft.job(job, "placed", fact, *changes, why=f"placed on {where}", next_nodes=following, decision=decision.id)
     for name in chosen.reuse:
         assign(draft, draft.state.nodes[name], job.id)
-    if chosen.buy:
-        draft.do(CallLaunch(intent=token))
     draft.state.blocked.pop(queue_class(job), None)
     lifecycle.try_start(draft, job)
     move_when_ready(draft, draft.state.jobs[job.id])
@@ -161,10 +200,13 @@ def move_when_ready(draft: Draft, job: Job) -> None:
 
 
 def _decision(draft: Draft, job: Job, why: report.Report) -> Decision:
-    return Decision(id=why.id, job=job.id, at=draft.now, report=report.to_wire(why))
+    last = int(job.decision.rpartition(".")[2] or 0)
+    name = f"{job.id}.{last + 1}"
+    wire = report.to_wire(why, id=name, job=job.id, name=job.spec.name)
+    return Decision(id=name, job=job.id, at=draft.now, report=wire)
 
 
-def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[str, list[Change]]:
+def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Change]]:
     state, now = draft.state, draft.now
     state.launches_made += 1
     token = f"ds-{state.cluster[:8]}-{state.era}-{state.launches_made}"
@@ -202,7 +244,7 @@ def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[str, list[Change
             job=job.id,
         )
         changes.append(insert("node", node.id, node))
-    return token, changes
+    return intent, changes
 
 
 def _blocked(draft: Draft, job: Job, why: report.Report | None) -> None:
@@ -220,8 +262,8 @@ def _blocked(draft: Draft, job: Job, why: report.Report | None) -> None:
 
 
 def _note(draft: Draft, job: Job, why: report.Report, text: str) -> None:
-    decision = insert("decision", f"{job.id}.{len(draft.events)}.{why.id}", _decision(draft, job, why))
-    draft.job(job, "waits", None, decision, why=text, decision=decision.key)
+    decision = _decision(draft, job, why)
+    draft.job(job, "waits", None, insert("decision", decision.id, decision), why=text, decision=decision.id)
 
 
 # -- answers to launches --------------------------------------------------------------------------------------------
@@ -300,14 +342,16 @@ def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
 
 def _tell(draft: Draft, intent: Intent, error: str) -> None:
     alert = Alert(
-        id=f"{intent.provider}-{error[:60]}",
+        id=f"{intent.provider}-refuses-{draft.now.wall}",
         made=draft.now,
         severity="critical",
         title=f"{intent.provider} refuses launches",
         text=f"{error} (asked for {intent.count} x {intent.pool.id if intent.pool else '?'}); dsched doctor names the fix",
     )
-    if alert.id not in draft.state.alerts:
-        draft.say("alert.raised", insert("alert", f"{alert.id}-{draft.now.wall}", alert), why=alert.title)
+    if any(other.text == alert.text for other in draft.state.alerts.values()):
+        return  # it is still on its way
+    draft.say("alert.raised", insert("alert", alert.id, alert), why=alert.title)
+    draft.do(SendAlert(id=alert.id))
 
 
 def unanswered(draft: Draft, message: LaunchUnanswered) -> None:
@@ -342,6 +386,7 @@ def resend(draft: Draft, intent: Intent) -> None:
 def offers_seen(draft: Draft, message: OffersSeen) -> None:
     """New quotes: reprice what runs there, and let the queue look again when a price or a capacity moved."""
     state = draft.state
+    state.vetted.clear()
     fresh = {offer.pool.id: offer for offer in message.offers}
     old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
     moved = fresh.keys() != old.keys() or any(_moved(old[key], offer) for key, offer in fresh.items())

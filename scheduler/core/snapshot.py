@@ -247,7 +247,11 @@ class State:
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
     started: set[tuple[str, int]] = field(default_factory=set)  # (node, generation) whose ranks run
     asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
-    blocked: dict[tuple[Need, str], str] = field(default_factory=dict)  # class -> why nothing fits, until the world changes
+    blocked: dict[tuple[Need, str], str] = field(
+        default_factory=dict
+    )  # class -> why nothing fits, until the world changes
+    delayed: dict[str, Instant] = field(default_factory=dict)  # queued jobs passed over until this wall instant
+    vetted: set[tuple[Need, str]] = field(default_factory=set)  # classes that some offer could run
     cooling: set[str] = field(default_factory=set)  # pools whose cool-down's end wakes the queue
     dirty: bool = False  # a pass of the planner is due
 

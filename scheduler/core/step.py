@@ -46,7 +46,7 @@ from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import MINUTE, HOUR, Instant, Moment, charge, to_charge
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Moment, charge, to_charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def handle(state: State, message: Message, now: Moment, rng: Dice, policy: Polic
 def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line per message
     match message:
         case Submit():
+            if message.key not in draft.state.keys:
+                placing.vet(draft, message)
             return lifecycle.submit(draft, message)
         case Act():
             return lifecycle.act(draft, message)
@@ -141,9 +143,12 @@ def _tick(draft: Draft) -> None:
     placing.retry(draft)
     enforce.watch(draft)
     for name in sorted(state.active):
-        job = state.jobs[name]
-        lifecycle.try_start(draft, job)
+        lifecycle.try_start(draft, state.jobs[name])
         _limits(draft, state.jobs[name])
+    due = [job for job, at in state.delayed.items() if at <= now.wall]
+    for job in due:
+        del state.delayed[job]
+        state.dirty = True
     warm = {pool for pool in state.cooling if state.pools[pool].cool_until <= now.market}
     if warm:
         state.cooling -= warm

@@ -11,9 +11,13 @@ from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Millis
 class Terms:
     """All wall time."""
 
-    lease: Millis = Millis(20 * MINUTE)  # the most that a machine outlives a dead daemon, and the spend set aside for it
+    lease: Millis = Millis(
+        20 * MINUTE
+    )  # the most that a machine outlives a dead daemon, and the spend set aside for it
     proof_margin: Millis = Millis(5 * SECOND)  # clocks of node and daemon differ by less
-    idle_keep: Millis = Millis(2 * MINUTE)  # a next job starts in milliseconds on a kept node; longer is paid for nothing
+    idle_keep: Millis = Millis(
+        2 * MINUTE
+    )  # a next job starts in milliseconds on a kept node; longer is paid for nothing
     boot_max: Millis = Millis(15 * MINUTE)  # a machine not heard by then is given back
     absent_lists: int = 3  # one list may lag behind the truth; three in a row do not
     silent: Millis = Millis(MINUTE)  # two and a half long polls
@@ -25,6 +29,5 @@ class Terms:
     place_again: Millis = Millis(SECOND)  # after a refusal: the next pool at once would be a herd
     avoid_kept: int = 8  # pools remembered per job as not to be tried first
     notice_margin: Millis = Millis(500)  # SIGKILL ourselves before the cloud does, to report it
-    checkpoint_every: Millis = Millis(10 * MINUTE)  # until hazard and write time are known
     minimum: Millis = Millis(60 * SECOND)  # billing minimum per machine, market time: AWS and GCP both 60 s
     day: Millis = Millis(24 * HOUR)

@@ -38,7 +38,7 @@ class Alerts:
         self._loop.post(AlertTried(id=name, ok=not errors, error="; ".join(errors)))
 
     async def _deliver(self, url: str, alert: Alert) -> str:
-        """"" or why it failed."""
+        """ "" or why it failed."""
         try:
             async with asyncio.timeout(TIMEOUT + 1):
                 if url.startswith("webhook+"):
@@ -74,7 +74,7 @@ async def _webhook(url: str, alert: Alert) -> str:
         async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client:
             answer = await client.post(target, content=body, headers=headers)
     except httpx.HTTPError as error:
-        return f"{_name(url)}: {error or type(error).__name__}"
+        return f"{_name(url)}: {str(error) or type(error).__name__}"
     return "" if answer.is_success else f"{_name(url)}: HTTP {answer.status_code}"
 
 
@@ -87,4 +87,6 @@ def _apprise(url: str, alert: Alert) -> str:
     kind = {"critical": apprise.NotifyType.FAILURE, "warning": apprise.NotifyType.WARNING}.get(
         alert.severity, apprise.NotifyType.INFO
     )
-    return "" if channel.notify(body=alert.text, title=alert.title, notify_type=kind) else f"{_name(url)}: not delivered"
+    return (
+        "" if channel.notify(body=alert.text, title=alert.title, notify_type=kind) else f"{_name(url)}: not delivered"
+    )

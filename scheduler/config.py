@@ -1,0 +1,114 @@
+"""The daemon's settings: defaults, then `config.toml` in the state directory, then the command line. Each knows its unit."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(Exception):
+    """A setting cannot be used; the message names the place and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    state: Path  # the state directory
+    lease_seconds: float = 1200.0  # the most a machine outlives a dead daemon
+    idle_seconds: float = 120.0  # how long a node without a job is kept
+    observe_seconds: float = 5.0  # every provider is looked at this often, hints or not
+    prices_seconds: float = 60.0
+    alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
+    # the embedded cloud
+    local: bool = True
+    seed: int = 1
+    scale: float = 1.0  # market seconds per wall second
+    notice_scale: float = 1.0  # notices are shortened by this
+    max_nodes: int = 64
+    trace: Path | None = None
+    script: Path | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.state / "api.sock"
+
+
+def default_state() -> Path:
+    """DSCHED_STATE, else /var/lib/dsched for root's service, else the user's state directory."""
+    given = os.environ.get("DSCHED_STATE") or os.environ.get("STATE_DIRECTORY")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(base) / "dsched"
+
+
+def read(argv: Sequence[str]) -> Config:
+    """The command line over the file over the defaults. Raises ConfigError; --help exits as argparse does."""
+    parser = argparse.ArgumentParser(prog="dsched daemon", description="Run the dsched daemon in the foreground.")
+    parser.add_argument("--state", type=Path, default=None, help="state directory (default: DSCHED_STATE)")
+    for name, kind, text in _FLAGS:
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, default=None, help=text)
+    parser.add_argument("--no-local", dest="local", action="store_false", default=None, help="no embedded cloud")
+    parser.add_argument("--alert", dest="alerts", action="append", default=None, help="alert channel, repeatable")
+    given = {key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None}
+    state = Path(given.pop("state", None) or default_state()).absolute()
+    if "alerts" in given:
+        given["alerts"] = tuple(given["alerts"])
+    config = replace(from_file(state / "config.toml", Config(state=state)), **given)
+    check(config)
+    return config
+
+
+_FLAGS = (
+    ("seed", int, "seed of the embedded market"),
+    ("scale", float, "market seconds per wall second of the embedded cloud"),
+    ("notice_scale", float, "divides the embedded cloud's notice times"),
+    ("max_nodes", int, "machines the embedded cloud may run at a time"),
+    ("trace", Path, "folder of market traces to replay"),
+    ("script", Path, "market events to inject, JSON lines"),
+    ("lease_seconds", float, "lease of a machine"),
+    ("idle_seconds", float, "how long an idle machine is kept"),
+    ("observe_seconds", float, "how often machines are listed"),
+    ("prices_seconds", float, "how often prices are asked"),
+)
+
+
+def from_file(path: Path, config: Config) -> Config:
+    """The file's settings over `config`; a missing file is fine. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return config
+    try:
+        found: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    known = {f.name: f for f in fields(Config)}
+    for key, value in found.items():
+        if key not in known or key == "state":
+            raise ConfigError(f"{path}: unknown setting {key!r}; known: {', '.join(sorted(known))}")
+        if key == "alerts":
+            found[key] = tuple(value)
+        elif key in ("trace", "script"):
+            found[key] = Path(value)
+    return replace(config, **found)
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for a number that makes no sense."""
+    for name in ("lease_seconds", "idle_seconds", "observe_seconds", "prices_seconds", "scale", "notice_scale"):
+        value = getattr(config, name)
+        if (
+            not isinstance(value, int | float)
+            or not 0 <= value < float("inf")
+            or (value == 0 and name != "idle_seconds")
+        ):
+            raise ConfigError(f"{name} = {value!r}: must be a number above 0")
+    for name in ("trace", "script"):
+        path = getattr(config, name)
+        if path is not None and not path.exists():
+            raise ConfigError(f"{name}: {path} does not exist")

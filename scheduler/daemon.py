@@ -1,0 +1,233 @@
+"""The composition root: the only file that knows everything. `python -m dsched.scheduler.daemon --state DIR`.
+
+Crash-only: there is no clean way down that the way up does not also cover. Exit 75 means "start me again" (the store
+failed), 1 means that a person must act first; the message says what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from dsched.providers.base import Clocked, Provider
+from dsched.scheduler.api.broadcast import Broadcast
+from dsched.scheduler.config import Config, ConfigError, read
+from dsched.scheduler.core.event import Event
+from dsched.scheduler.core.message import Effect, Restarted, Tick
+from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.terms import Terms
+from dsched.scheduler.core.units import Millis
+from dsched.scheduler.engine.alerts import Alerts
+from dsched.scheduler.engine.clock import Clock
+from dsched.scheduler.engine.control import Control
+from dsched.scheduler.engine.desk import Desk
+from dsched.scheduler.engine.execute import Executor
+from dsched.scheduler.engine.loop import Loop
+from dsched.scheduler.engine.observe import Observer
+from dsched.scheduler.engine.timers import Alarm, Ticker
+from dsched.scheduler.engine.watchdog import Watchdog
+from dsched.scheduler.store.errors import StoreError, StoreFailed
+from dsched.scheduler.store.writer import Store
+
+EXIT_AGAIN: Final = 75
+TICK_SECONDS: Final = 1.0  # leases, idle nodes and budgets are looked at this often; nothing urgent waits for it
+
+log = structlog.get_logger()
+
+
+class Daemon:
+    """Everything wired together; `run` serves until told to stop."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config, self.store = config, store
+        self.clock = Clock()
+        self.broadcast = Broadcast(store.seq)
+        terms = Terms(lease=_ms(config.lease_seconds), idle_keep=_ms(config.idle_seconds))
+        policy = Policy(lease=terms.lease, idle_keep=terms.idle_keep)
+        rng = random.Random()  # noqa: S311 - jitter, not secrets
+        self.loop = Loop(
+            store.load(),
+            store,
+            self.clock,
+            rng,
+            policy=policy,
+            terms=terms,
+            publish=self._publish,
+            carry=self._carry,
+        )
+        self.desk = Desk(
+            self.loop,
+            _key(config.state / "key"),
+            address=f"unix:{config.socket}",
+            checkpoints=lambda job: (config.state / "checkpoints" / job).as_uri(),
+        )
+        self.observers: dict[str, Observer] = {}
+        self.control = Control(self.loop, self.observers, rng)
+        self.control.seq = store.seq
+        self._executor: Executor | None = None
+
+    async def run(self) -> None:
+        stop = asyncio.Event()
+        running = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(name, stop.set)
+        async with asyncio.TaskGroup() as group:
+            api = group.create_task(self._serve(stop))
+            work = group.create_task(self._work())
+            await stop.wait()
+            work.cancel()
+            self.broadcast.close()
+            await api
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        from dsched.scheduler.api.serve import serve
+        from dsched.scheduler.assembly import application
+
+        await serve(application(self), self.config.socket, stop)
+
+    async def _work(self) -> None:
+        """Providers first: their clock is the market's, and the first plan wants to see offers."""
+        providers = await self._providers()
+        for name, provider in providers.items():
+            self.observers[name] = Observer(provider, self.loop)
+        alarm = Alarm(lambda: self.loop.post(Tick()), lambda: self.clock.now().wall)
+        alerts = Alerts(self.loop, self.config.alerts)
+        self._executor = Executor(self.loop, providers, self.observers, self.desk, alerts, alarm, self.desk.user_data)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.loop.run())
+            await asyncio.gather(*(observer.refresh() for observer in self.observers.values()))
+            await self.loop.send(Restarted())
+            for observer in self.observers.values():
+                group.create_task(observer.run())
+            self._start_ticking()
+            self.control.ready = True
+            log.info("daemon.ready", state=str(self.config.state), pid=os.getpid(), market=self.control.market_note)
+
+    async def _providers(self) -> dict[str, Provider]:
+        if not self.config.local:
+            return {}
+        from dsched.providers.local.start import Options, ensure
+
+        config = self.config
+        options = Options(
+            seed=config.seed,
+            scale=config.scale,
+            notice_scale=config.notice_scale,
+            trace=config.trace,
+            script=config.script,
+            max_nodes=config.max_nodes,
+        )
+        local = await ensure(config.state / "cloud", options)
+        await self._follow(local)
+        self.control.market_note = await local.note()
+        return {local.name: local}
+
+    async def _follow(self, provider: Clocked) -> None:
+        moment, scale = await provider.clock()
+        self.clock.follow(moment, scale)
+        self.loop.state.scale = scale
+
+    def _start_ticking(self) -> None:
+        ticker, watchdog = Ticker(), Watchdog.from_env()
+
+        def tick() -> None:
+            self.loop.post(Tick())
+            watchdog.alive()
+
+        ticker.every(TICK_SECONDS, tick, "tick")
+        ticker.every(self.config.observe_seconds, self._each(Observer.look), "observe")
+        ticker.every(self.config.prices_seconds, self._each(Observer.ask_prices), "prices")
+        ticker.every(TICK_SECONDS, self._journal, "journal")
+        ticker.start()
+        watchdog.ready()
+
+    def _each(self, call: Callable[[Observer], None]) -> Callable[[], None]:
+        def each() -> None:
+            for observer in self.observers.values():
+                call(observer)
+
+        return each
+
+    def _journal(self) -> None:
+        """Last values go to their own tables; the event log holds decisions and facts only."""
+        state = self.loop.state
+        self.store.put_progress(state.progress)
+        self.store.put_quotes({key: offer.quote for key, offer in state.offers.items() if offer.quote is not None})
+
+    def _publish(self, batch: Sequence[tuple[int, Event]]) -> None:
+        self.control.seq = batch[-1][0]
+        self.broadcast.publish(batch)
+
+    def _carry(self, effects: Sequence[Effect]) -> None:
+        assert self._executor is not None
+        self._executor.carry(effects)
+
+
+def _ms(seconds: float) -> Millis:
+    return Millis(round(seconds * 1000))
+
+
+def _key(path: Path) -> bytes:
+    """The key that signs bootstrap secrets: made once, readable by the daemon alone."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+    key = path.read_bytes()
+    if len(key) < 32:  # a kill between create and write; nothing was signed with it yet
+        path.unlink()
+        return _key(path)
+    return key
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def _configure_log() -> None:
+    tty = sys.stderr.isatty()
+    renderer: Any = structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    _configure_log()
+    try:
+        config = read(sys.argv[1:] if argv is None else argv)
+        store = Store.open(config.state)
+    except (ConfigError, StoreError, OSError) as error:
+        sys.stderr.write(f"error[E300] {error}\n")
+        sys.exit(1)
+    try:
+        asyncio.run(Daemon(config, store).run())
+    except BaseExceptionGroup as group:
+        leaves = _leaves(group)
+        for leaf in leaves:
+            log.error("daemon.failed", error=str(leaf), kind=type(leaf).__name__, exc_info=leaf)
+        os._exit(EXIT_AGAIN if any(isinstance(leaf, StoreFailed) for leaf in leaves) else 1)
+
+
+if __name__ == "__main__":
+    main()

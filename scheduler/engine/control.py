@@ -1,0 +1,84 @@
+"""The face of the running daemon for the API: messages in, state to read, dry runs, health."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dsched.scheduler.core import placing
+from dsched.scheduler.core.draft import Dice
+from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.message import Message
+from dsched.scheduler.core.report import to_wire
+from dsched.scheduler.core.snapshot import Job, State
+from dsched.scheduler.core.state import JobState, NodeState
+from dsched.scheduler.core.units import Moment, text
+from dsched.scheduler.engine.loop import Loop
+from dsched.scheduler.engine.observe import Observer
+from dsched.scheduler.wire.api import Health, Plan
+
+
+class Control:
+    """Implements the API's Control."""
+
+    def __init__(self, loop: Loop, observers: Mapping[str, Observer], rng: Dice) -> None:
+        self._loop, self._observers, self._rng = loop, observers, rng
+        self.seq = 0
+        self.market_note = ""
+        self.ready = False
+
+    @property
+    def state(self) -> State:
+        return self._loop.state
+
+    @property
+    def scale(self) -> float:
+        return self._loop.state.scale
+
+    def now(self) -> Moment:
+        return self._loop.clock.now()
+
+    async def send(self, message: Message) -> Any:
+        return await self._loop.send(message)
+
+    def dry_run(self, spec: Spec) -> Plan:
+        now = self.now()
+        job = Job(id="", key="", spec=spec, state=JobState.QUEUED, submitted=now)
+        report = placing.dry_run(self.state, job, self._loop.policy, now, self._rng)
+        return to_wire(report, name=spec.name)  # type: ignore[return-value]
+
+    def health(self) -> Health:
+        now = self.now()
+        state = self.state
+        return Health(
+            version=_version(),
+            pid=os.getpid(),
+            wall=now.wall,
+            market=now.market,
+            scale=self.scale,
+            seq=self.seq,
+            jobs={str(name): count for name, count in Counter(job.state for job in state.jobs.values()).items()},
+            providers={name: self._provider(observer, now) for name, observer in self._observers.items()},
+            market_note=self.market_note,
+            burn=text(sum(node.rate for node in state.nodes.values() if node.launched is not None)),
+            ready=self.ready,
+        )
+
+    def _provider(self, observer: Observer, now: Moment) -> dict[str, Any]:
+        nodes = [n for n in self.state.nodes.values() if n.pool.provider == observer.name]
+        return {
+            "ok": not observer.fault,
+            "why": observer.fault,
+            "prices_age_s": None if observer.priced is None else (now.wall - observer.priced) / 1000,
+            "nodes": sum(node.state is not NodeState.REQUESTED for node in nodes),
+        }
+
+
+def _version() -> str:
+    try:
+        return version("dsched")
+    except PackageNotFoundError:
+        return "checkout"
