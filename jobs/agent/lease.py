@@ -1,0 +1,73 @@
+"""The node's right to live: draining starts before its end, the end itself is unconditional.
+
+Kept on the boot clock. The daemon extends it with every answer; silence extends nothing. An interruption notice cuts it
+to the notice's deadline, and after that no answer can extend it.
+
+    ... running ... | drain (SIGTERM) ........ | kill | end
+                    until - lead               until - margin
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from dsched.jobs.agent.clock import boot_ms, to_boot, to_wall
+from dsched.jobs.agent.loop import Loop, Timer
+
+KILL_MARGIN_MS: Final = 1_000  # what is left for reaping and for the last facts on their way home
+
+
+class Lease:
+    def __init__(
+        self,
+        loop: Loop,
+        drain_ms: int,
+        *,
+        drain: Callable[[int], None],
+        kill: Callable[[], None],
+        end: Callable[[], None],
+        moved: Callable[[int], None],
+    ) -> None:
+        """`drain(deadline)` gets the boot instant of the kill; `moved(until)` hears of every new end."""
+        self._loop, self._drain_ms = loop, drain_ms
+        self._drain, self._kill, self._end, self._moved = drain, kill, end, moved
+        self._timers: list[Timer] = []
+        self.until = 0  # on the boot clock; 0: not armed yet
+        self.kill_at = 0
+        self.cut = False
+
+    @property
+    def until_wall(self) -> int:
+        return to_wall(self.until)
+
+    def extend(self, until_wall: int) -> None:
+        """A grant of the daemon. Answers may overtake one another: an earlier end changes nothing."""
+        until = to_boot(until_wall)
+        if not self.cut and until > self.until + 1:  # a millisecond is the rounding of the conversion
+            self._arm(until, drain_now=False)
+
+    def cut_to(self, deadline_wall: int) -> None:
+        """The cloud takes the machine at `deadline_wall`: drain now; never later than the lease that stood."""
+        until = to_boot(deadline_wall)
+        self.cut = True
+        self._arm(min(until, self.until), drain_now=True)
+
+    def _arm(self, until: int, *, drain_now: bool) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        now = boot_ms()
+        self.until = until
+        left = max(0, until - now)
+        # A lease shorter than twice the drain time still gives its first half to work; a short notice keeps a tenth.
+        lead = left if drain_now else min(self._drain_ms, left // 2)
+        self.kill_at = until - min(KILL_MARGIN_MS, lead // 10)
+        self._timers = [
+            self._loop.at(until - lead, self._draining),
+            self._loop.at(self.kill_at, self._kill),
+            self._loop.at(until, self._end),
+        ]
+        self._moved(until)
+
+    def _draining(self) -> None:
+        self._drain(self.kill_at)

@@ -1,0 +1,101 @@
+"""A real agent process on a fake cloud, and the certainty that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.support.home import WAIT_S, FakeHome
+from tests.support.metadata import FakeMetadata
+
+
+class AgentProcess:
+    def __init__(self, folder: Path, meta: FakeMetadata, home: FakeHome, flavour: str, env: dict[str, str]) -> None:
+        self.meta, self.home, self.node_dir = meta, home, folder / "node"
+        self.errors = folder / "agent.err"
+        self.marker = f"{folder}"  # in the environment of the agent and, by DSCHED_NODE_TEST, of all that it starts
+        environ = {
+            **os.environ,
+            "DSCHED_METADATA": meta.address,
+            "DSCHED_METADATA_FLAVOUR": flavour,
+            "DSCHED_NODE_DIR": str(self.node_dir),
+            "TORCH_TEST_NODE": self.marker,  # a name that ranks inherit
+            **env,
+        }
+        with open(self.errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dsched.jobs.agent"], env=environ, stdin=subprocess.DEVNULL, stderr=errors
+            )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(WAIT_S)
+
+    def wait(self) -> int:
+        return self.process.wait(WAIT_S)
+
+    def survivors(self) -> list[psutil.Process]:
+        """Every living process with this test's mark, the guard too."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                ended = process.status() == psutil.STATUS_ZOMBIE
+                if not ended and process.environ().get("TORCH_TEST_NODE") == self.marker:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def gone(self) -> bool:
+        """Waits until nothing is left; false when something stays."""
+        until = time.monotonic() + WAIT_S
+        while left := self.survivors():
+            psutil.wait_procs(left, timeout=0.1)
+            if time.monotonic() > until:
+                return False
+        return True
+
+
+@contextmanager
+def agent(
+    folder: Path,
+    *,
+    flavour: str = "aws",
+    lease_ms: int = 60_000,
+    drain_ms: int = 1_000,
+    env: dict[str, str] | None = None,
+) -> Iterator[AgentProcess]:
+    """An agent with its metadata service and its daemon. Killed afterwards; what it leaves behind fails the test."""
+    home = FakeHome(folder / "api.sock", lease_ms=lease_ms)
+    meta = FakeMetadata(
+        {
+            "cluster": "test",
+            "token": "launch",
+            "daemon": f"unix:{home.path}",
+            "secret": "secret",
+            "lease_until": int(time.time() * 1_000) + lease_ms,
+            "drain_ms": drain_ms,
+            "heartbeat_ms": 1_000,
+        },
+        index=3,
+    )
+    running = AgentProcess(folder, meta, home, flavour, env or {})
+    try:
+        yield running
+    finally:
+        running.kill()
+        left = not running.gone()
+        for process in running.survivors():
+            process.kill()
+        home.close()
+        meta.close()
+        print(running.errors.read_text())  # shown for a failed test
+        assert not left, "the agent's death left processes behind"
