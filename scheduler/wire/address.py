@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from typing import Final
 
 SOCKET: Final = "api.sock"
-_SYSTEM: Final = "/var/lib/dsched"
+_SYSTEM: Final = "/var/lib/dsched"  # what the systemd unit sets as DSCHED_STATE
 
 
 def state_dir(environ: Mapping[str, str]) -> str:
-    """DSCHED_STATE, else /var/lib/dsched for root, else ~/.local/state/dsched."""
+    """DSCHED_STATE, else the user's state directory."""
     if given := environ.get("DSCHED_STATE"):
         return os.path.abspath(given)
-    if os.geteuid() == 0:
-        return _SYSTEM
     base = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(base, "dsched")
 
