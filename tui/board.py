@@ -68,6 +68,7 @@ class Board:
         self.heard: Instant = Instant(0)  # our wall clock when `health` came
         self.money: Money | None = None
         self.burn: deque[float] = deque(maxlen=BURN_MAX)
+        self._sampled = float("-inf")
         self.interruptions = self.moves = 0  # over the jobs shown
 
     @property
@@ -112,8 +113,10 @@ class Board:
                 changed.append(told["id"])
         return changed
 
-    def sample_burn(self) -> None:
-        if self.health is not None:
+    def sample_burn(self, now: float) -> None:
+        """`now` is monotonic; at most once a second."""
+        if self.health is not None and now - self._sampled >= 1.0:
+            self._sampled = now
             self.burn.append(float(self.health["burn"]))
 
     def _count(self, job: Job | None, sign: int) -> None:

@@ -102,11 +102,11 @@ _END: Final = {"cancel": "stops for good", "pause": "stops until it is resumed",
 def _kept(job: Job) -> str:
     if job["state"] in ("queued", "held", "paused"):
         at = job["checkpoint_step"]
-        return f"checkpoint of step {at:,}" if at else "nothing was computed yet"
+        return f"step {at:,} is saved" if at else "nothing was computed yet"
     if not job["checkpoint_step"]:
         return "a checkpoint is written first, if the job can"
     younger = max(0, job["step"] - job["checkpoint_step"])
-    return f"checkpoint of step {job['checkpoint_step']:,}; a newer one is written first ({younger:,} steps since)"
+    return f"step {job['checkpoint_step']:,} is saved; the {younger:,} steps since are saved first"
 
 
 def _many(jobs: Sequence[Job]) -> list[list[Part]]:

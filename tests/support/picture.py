@@ -1,4 +1,4 @@
-"""Turn a screenshot of Textual (SVG) into a PNG that a person can look at: `python tests/support/picture.py FILE.svg...`.
+"""Turn a screenshot of Textual (SVG) into a PNG to look at: `python tests/support/picture.py FILE.svg...`.
 
 rsvg-convert ignores `textLength` and drops leading blanks, so every word is placed by itself, and the font is scaled so
 that its advance (0.6 em) is the width of a cell.

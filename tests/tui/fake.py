@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from textual.pilot import Pilot
@@ -101,6 +101,12 @@ class Run:
 
     async def push(self, feed: Feed) -> None:
         self.daemon.push(feed)
+        await self.settle()
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        """Wait for something to be so; a hang is the test's time-out."""
+        while not fact():
+            await self.pilot.pause(0.01)
         await self.settle()
 
     async def press(self, *keys: str) -> None:

@@ -128,7 +128,8 @@ def health(rows: list[Job] | None = None, **fields: Any) -> Health:
             "aws": {"ok": True, "why": "", "prices_age_s": 41.0, "nodes": 12},
             "gcp": {"ok": True, "why": "", "prices_age_s": 12.0, "nodes": 7},
         },
-        "market_note": "replayed market, 600x", "burn": f"{sum(float(r['burn']) for r in rows or ()):.2f}", "ready": True,
+        "market_note": "replayed market, 600x", "burn": f"{sum(float(r['burn']) for r in rows or ()):.2f}",
+        "ready": True,
     }  # fmt: skip
     said.update(fields)  # type: ignore[typeddict-item]
     return said

@@ -12,8 +12,15 @@ from textual.keys import format_key
 from dsched.tui import view
 from dsched.tui.view import STYLES
 
-_HIDDEN: Final = frozenset(
-    {"focus_next", "focus_previous", "copy_text", "command_palette", "help_quit", "screen.minimize"}
+_HIDDEN: Final = (
+    "focus_",
+    "copy_text",
+    "command_palette",
+    "help_quit",
+    "screen.",
+    "scroll_",
+    "page_left",
+    "page_right",
 )
 
 
@@ -22,7 +29,7 @@ def keys(active: Mapping[str, ActiveBinding]) -> list[tuple[str, str]]:
     lines: dict[str, list[str]] = {}
     for bound in active.values():
         binding = bound.binding
-        if bound.enabled and binding.description and binding.action.removeprefix("app.") not in _HIDDEN:
+        if bound.enabled and binding.description and not binding.action.removeprefix("app.").startswith(_HIDDEN):
             shown = binding.key_display or format_key(binding.key)
             if shown not in (names := lines.setdefault(binding.description, [])):
                 names.append(shown)
@@ -30,7 +37,7 @@ def keys(active: Mapping[str, ActiveBinding]) -> list[tuple[str, str]]:
 
 
 def text(active: Mapping[str, ActiveBinding]) -> Content:
-    parts: list[tuple[str, str]] = [("keys\n", STYLES["dim"])]
+    parts: list[tuple[str, str]] = []
     for names, what in keys(active):
         parts += [(f"  {names:<20}", "bold"), (f"{what}\n", "")]
     parts.append(("\nfilter\n", STYLES["dim"]))

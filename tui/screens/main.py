@@ -48,8 +48,15 @@ EVENTS_OF_JOB: Final = 20
 
 class Main(Acting):
     BINDINGS: ClassVar[list[BindingType]] = [*MAIN]
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (100, "-normal"), (150, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (28, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - an instance variable of the base class
+        (0, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (28, "-tall"),
+    ]
 
     def __init__(self, session: Session, link: Callable[[], Link], thaw: Callable[[], None]) -> None:
         super().__init__(classes="-unknown")
@@ -134,7 +141,7 @@ class Main(Acting):
         self.draw_status()
         if self.session.frozen or not self.session.board.known:
             return
-        self.session.board.sample_burn()
+        self.session.board.sample_burn(self.session.clock())
         self.tables[self.tab].age()
         self.draw_tabs()
         self.cards.draw(self.session.board)
@@ -320,7 +327,7 @@ class Main(Acting):
         self.app.action_command_palette()
 
     def action_help(self) -> None:
-        self.app.push_screen(TextPage("keys", help_text.text(self.active_bindings)))
+        self.app.push_screen(TextPage("keys and filter", help_text.text(self.active_bindings)))
 
     def action_open(self) -> None:
         if (job := self.job()) is None:

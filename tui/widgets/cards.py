@@ -48,7 +48,7 @@ def _burn(health: Health | None, samples: Sequence[float], width: int) -> Card:
         return _unknown("burn")
     text = f.dollars(health["burn"])
     line = spark(samples, width, low=0.0)
-    return Card([("burn ", _DIM), (f"{text}/h", "bold")], [(text, "bold"), (" /h", _DIM)], [(line, "$text-accent")])
+    return Card([("burn ", _DIM), (f"{text}/h", "bold")], [(text, "bold"), (" /h", _DIM)], [(line, "$accent 70%")])
 
 
 def _saved(money: Money | None) -> Card:
@@ -71,10 +71,8 @@ def _jobs(health: Health | None) -> Card:
     running, waiting = count.get("running", 0), count.get("queued", 0) + count.get("held", 0)
     moving = count.get("starting", 0) + count.get("draining", 0)
     failed = count.get("failed", 0)
-    foot = [(f"◐ {moving:,} in motion", _DIM)]
-    foot.append(
-        (f"  ✖ {failed:,} failed", STYLES["bad"]) if failed else (f"  ‖ {count.get('paused', 0):,} paused", _DIM)
-    )
+    paused = count.get("paused", 0)
+    foot = [(f"✖ {failed:,} failed", STYLES["bad"])] if failed else [(f"◐ {moving:,} moving ‖ {paused:,} off", _DIM)]
     head = [(f"● {running:,}", f"bold {STYLES['good']}"), (" run", ""), (f"  ○ {waiting:,} wait", "")]
     return Card([("jobs ", _DIM), (f"● {running:,}", STYLES["good"]), (f" ○ {waiting:,}", "")], head, foot)
 
@@ -105,7 +103,7 @@ def _budget(money: Money | None, width: int) -> Card:
     return Card(
         [("budget ", _DIM), (f"{glyph} {used}", tone)],
         [(money_text, "bold")],
-        [(f"{glyph} ", tone), (bar, tone), (f" {used}", "")],
+        [(f"{glyph} ", tone), (bar.rstrip("─"), tone), ("─" * bar.count("─"), "$foreground 35%"), (f" {used}", "")],
     )
 
 
@@ -115,7 +113,7 @@ def _fullest(budgets: Sequence[Budget]) -> Budget | None:
 
 
 def brief(amount: str) -> str:
-    """Dollars for a box of twenty cells: cents until ten thousand, then three digits. The exact sum is in the tables."""
+    """Dollars for a box of twenty cells: cents until ten thousand, then three digits. Tables have the exact sum."""
     value = Decimal(amount)
     return f.dollars(amount) if abs(value) < _EXACT else f"${f.short(float(value))}"
 

@@ -20,7 +20,7 @@ def fit(
 ) -> tuple[tuple[Column[Row], int], ...]:
     """The columns that fit with their widths; `seen` holds wider cells that were met (column name -> cells)."""
     seen = seen or {}
-    widths = {c.name: max(c.width, len(c.title) + 1, seen.get(c.name, 0)) for c in columns}
+    widths = {c.name: max(c.width, len(c.title), seen.get(c.name, 0)) for c in columns}
     left = list(columns)
     while (slack := width - sum(widths[c.name] + GAP for c in left) + GAP) < 0:
         droppable = [c for c in left if c.priority]

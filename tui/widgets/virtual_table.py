@@ -54,6 +54,7 @@ class VirtualTable(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     VirtualTable {
         background: $background; scrollbar-size-vertical: 1; overflow-x: hidden; overflow-y: scroll;
+        scrollbar-color: $foreground 25%; scrollbar-background: $surface;
         & > .table--header { color: $foreground 60%; background: $panel; text-style: bold; }
         & > .table--even { color: $foreground; background: $background; }
         & > .table--odd { color: $foreground; background: $surface; }
@@ -306,8 +307,8 @@ class VirtualTable(ScrollView, can_focus=True):
         self._strips.clear()
 
     def _layout(self) -> None:
-        room = self.scrollable_content_region.width  # without the scroll bar
-        self._shown = fit(self.columns, max(0, room - GUTTER), self._seen)
+        room = self.scrollable_content_region.width - GUTTER - GAP  # without the scroll bar
+        self._shown = fit(self.columns, max(0, room), self._seen)
         self.virtual_size = Size(0, len(self.order.ids) + 1)
         self._strips.clear()
         self.refresh()
@@ -332,7 +333,8 @@ class VirtualTable(ScrollView, can_focus=True):
         segments = [Segment(" " * GUTTER, style)]
         for column, width in self._shown:
             arrow = ("▾" if self.order.descending else "▴") if column is self.sort_column else ""
-            segments.append(Segment(pad(column.title + arrow, width, column.align) + " " * GAP, style))
+            title = column.title[: width - len(arrow)] + arrow
+            segments.append(Segment(pad(title, width, column.align) + " " * GAP, style))
         return Strip(segments).adjust_cell_length(self.size.width, style)
 
     def _line(self, index: int) -> Strip:
