@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dsched.scheduler.core import lifecycle
-from dsched.scheduler.core.budget import may_renew
+from dsched.scheduler.core.budget import affordable
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.holding import release
 from dsched.scheduler.core.message import (
@@ -99,7 +99,8 @@ def renew(draft: Draft, message: RenewLease) -> Instant:
     until = Instant(draft.now.wall + draft.terms.lease)
     if node.notice is not None or node.leaving or until <= node.lease_until:
         return node.lease_until
-    if not may_renew(draft.state, node, until, draft.now):
+    until = affordable(draft.state, node, until, draft.now)
+    if until <= node.lease_until:
         return node.lease_until
     draft.node(node, "lease", lease_until=until)
     draft.do(CallRenew(provider=node.pool.provider, ref=node.ref, until=until))

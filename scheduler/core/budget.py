@@ -11,8 +11,8 @@ from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis
 
 
 def ceiling(node: Node) -> MicroUsdPerHour:
-    """The most an hour of this node may come to cost within its lease: on-demand, or twice the spot price above that."""
-    return max(node.rate, node.on_demand or MicroUsdPerHour(2 * node.rate))
+    """The most an hour of this node may come to cost within its lease."""
+    return max(node.rate, node.ceiling)
 
 
 def promised(state: State, node: Node, now: Moment) -> Charge:
@@ -42,13 +42,14 @@ def left(budget: Budget, spent: Charge, ahead: Charge) -> Charge | None:
     return None if budget.limit is None else Charge(max(0, to_charge(budget.limit) - spent - ahead))
 
 
-def may_renew(state: State, node: Node, until: Instant, now: Moment) -> bool:
-    """Whether the budget carries the node's lease up to `until`."""
+def affordable(state: State, node: Node, until: Instant, now: Moment) -> Instant:
+    """How far the budget carries the node's lease, at most `until`; never before where it already ends."""
     budget = state.budgets.get(budget_of(state, node))
     if budget is None or budget.limit is None:
-        return True
-    if budget.exhausted:
-        return False
+        return until
     spent, ahead = totals(state, now)[budget.name]
-    more = reserve(ceiling(node), Millis(int((until - max(now.wall, node.lease_until)) * state.scale)))
-    return spent + ahead + more <= to_charge(budget.limit)
+    free = left(budget, spent, ahead) or Charge(0)
+    if budget.exhausted or free <= 0:
+        return node.lease_until
+    longer = int(free / ceiling(node) / state.scale)
+    return Instant(min(until, max(now.wall, node.lease_until) + longer))

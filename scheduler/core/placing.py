@@ -238,6 +238,7 @@ def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Cha
             state=NodeState.REQUESTED,
             lease_until=lease,
             rate=offer.quote.price,
+            ceiling=chosen.price_max,
             rate_source=offer.quote.source,
             rate_at=offer.quote.at,
             on_demand=offer.on_demand,

@@ -91,6 +91,7 @@ class Node:
     state: NodeState
     lease_until: Instant  # wall; the ledger's word, never shorter than the node's own
     rate: MicroUsdPerHour  # in force since `metered`
+    ceiling: MicroUsdPerHour  # the most an hour may come to cost within a lease; what leases set aside
     rate_source: str
     rate_at: Instant  # market: when that price was observed
     on_demand: MicroUsdPerHour | None
