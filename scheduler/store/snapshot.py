@@ -1,0 +1,73 @@
+"""The working set as it was durable: what the daemon boots from.
+
+The projections hold exactly what the fold of the log would give, because both are written in one transaction. `check`
+proves it where somebody doubts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dsched.scheduler.core.snapshot import State
+from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
+from dsched.scheduler.store.codec import decode_progress, decode_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from enum import StrEnum
+    from sqlite3 import Connection
+
+ENDED_KEPT: Final = 1_000  # ended jobs in memory: what `ps` and the TUI show without asking the disk, about 3 MiB
+
+
+def load(connection: Connection) -> State:
+    """Unfinished jobs and the recently ended, what lives and what is open, the counters and the last progress."""
+    state = State()
+    # One transaction: all tables as of the same event.
+    connection.execute("BEGIN")
+    try:
+        for table, rest in _WORKING_SET.items():
+            _read(connection, state, table, rest)
+        _read_counters(connection, state)
+        for key, body in connection.execute("SELECT key, body FROM progress"):
+            if key in state.jobs:
+                state.progress[key] = decode_progress(body)
+    finally:
+        connection.execute("COMMIT")
+    return state
+
+
+def _names(states: Iterable[StrEnum]) -> str:
+    return ", ".join(f"'{state}'" for state in sorted(states))
+
+
+_UNFINISHED: Final = _names(set(JobState) - TERMINAL)
+_RECENT: Final = (
+    f"SELECT rowid FROM job WHERE ended IS NOT NULL AND state IN ({_names(TERMINAL)}) "  # noqa: S608
+    f"ORDER BY ended DESC LIMIT {ENDED_KEPT}"
+)
+_OPEN: Final = _names({IntentState.PENDING, IntentState.SENT, IntentState.AMBIGUOUS})
+
+_WORKING_SET: Final = {
+    "job": f"WHERE state IN ({_UNFINISHED}) OR rowid IN ({_RECENT})",
+    "attempt": "WHERE ended IS NULL",
+    "node": f"WHERE state IN ({_names(set(NodeState) - {NodeState.GONE})})",
+    "intent": f"WHERE state IN ({_OPEN})",
+    "pool": "",
+    "budget": "",
+    "alert": "WHERE sent = 0",
+}
+
+
+def _read(connection: Connection, state: State, table: str, rest: str) -> None:
+    for key, body in connection.execute(f"SELECT key, body FROM {table} {rest} ORDER BY rowid"):  # noqa: S608
+        state.put(table, key, decode_row(table, body))
+
+
+def _read_counters(connection: Connection, state: State) -> None:
+    meta = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('cluster', 'era')"))
+    state.cluster, state.era = meta["cluster"], int(meta["era"])
+    (state.jobs_made,) = connection.execute("SELECT count(*) FROM job").fetchone()
+    (state.launches_made,) = connection.execute(
+        "SELECT count(*) FROM intent WHERE json_extract(body, '$.kind') = 'launch'"
+    ).fetchone()
