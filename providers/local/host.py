@@ -162,6 +162,7 @@ class Host:
             shape=want.pool.shape,
             market=want.pool.market,
             user_data=want.user_data,
+            notice=self._notice(cloud),
         )
         metadata: Metadata = Imds(facts) if cloud == "aws" else Gce(facts)
         return metadata, Site(metadata.handle)
@@ -182,7 +183,6 @@ class Host:
             MARK: str(disk),
             "DSCHED_METADATA": f"http://{LOOPBACK}:{port}",
             "DSCHED_METADATA_FLAVOUR": cloud,
-            "DSCHED_NOTICE_MS": str(self._notice(cloud)),
         }
 
     def _watch(self, one: str, running: _Running) -> None:

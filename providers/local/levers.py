@@ -16,7 +16,7 @@ may say `age_ms`, how long (wall) its victim must have run; it waits until there
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,11 +28,11 @@ from dsched.providers.local.fleet import Machine
 from dsched.scheduler.core.units import Millis
 
 LINES_MAX: Final = 10_000  # of a script
-FAULTS: Final[Mapping[str, ProviderError | None]] = {
-    "throttled": Throttled("RequestLimitExceeded", "injected"),
-    "auth": Auth("UnauthorizedOperation", "injected", scope=Scope.ACCOUNT),
-    "quota": Quota("MaxSpotInstanceCountExceeded", "injected", scope=Scope.REGION),
-    "invalid": Invalid("InvalidParameterValue", "injected"),
+FAULTS: Final[Mapping[str, Callable[[], ProviderError] | None]] = {
+    "throttled": lambda: Throttled("RequestLimitExceeded", "injected"),
+    "auth": lambda: Auth("UnauthorizedOperation", "injected", scope=Scope.ACCOUNT),
+    "quota": lambda: Quota("MaxSpotInstanceCountExceeded", "injected", scope=Scope.REGION),
+    "invalid": lambda: Invalid("InvalidParameterValue", "injected"),
     "lost-before": None,  # the connection breaks, nothing is done
     "lost-after": None,  # it is done, then the connection breaks
     "hang": None,  # no answer ever, nothing is done

@@ -17,12 +17,14 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from dsched.providers.local.clock import wall_now
 from dsched.providers.local.web import Request, Response
-from dsched.scheduler.core.units import Instant
+from dsched.scheduler.core.units import Instant, Millis
 
 TTL_MAX_S: Final = 21_600  # IMDSv2's own limit
 TOKENS_MAX: Final = 1_024  # per node; the oldest is forgotten first
 GCE_ROOT: Final = "/computeMetadata/v1/"
+NOTICE_MS: Final = "instance/attributes/preemption-notice-ms"  # GCE itself tells no deadline
 GCE_HEADERS: Final = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
@@ -38,6 +40,7 @@ class Facts:
     shape: str
     market: str
     user_data: str
+    notice: Millis  # wall: how long before its end an interrupted node hears of it
 
 
 class Metadata(Protocol):
@@ -133,6 +136,7 @@ class Gce:
             "instance/scheduling/preemptible": "TRUE" if facts.market == "spot" else "FALSE",
             "instance/attributes/user-data": facts.user_data,
             "instance/attributes/launch-index": str(facts.index),
+            NOTICE_MS: str(facts.notice),
         }
 
     async def handle(self, request: Request) -> Response:
@@ -149,6 +153,7 @@ class Gce:
         return Response(response.status, response.body, {**GCE_HEADERS, "ETag": _etag(response)})
 
     def interrupt(self, deadline: Instant) -> None:
+        self._values[NOTICE_MS] = str(max(0, deadline - wall_now()))
         self._values["instance/preempted"] = "TRUE"
         self._changed.set()
         self._changed = asyncio.Event()

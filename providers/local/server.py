@@ -80,8 +80,8 @@ class Server:
         op = str(request.get("op"))
         fault = self._levers.fault(op)
         try:
-            if fault is not None and (problem := FAULTS[fault]) is not None:
-                raise problem
+            if fault is not None and (refusal := FAULTS[fault]) is not None:
+                raise refusal()
             if fault == "lost-before":
                 raise _HangUp
             if fault == "hang":

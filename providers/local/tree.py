@@ -4,7 +4,7 @@ Where permitted the tree lives in a PID namespace: its init dies, and the kernel
 is told. Elsewhere a subreaper (keeper.py) holds the tree together and a /proc scan kills it. Both outlive the cloud.
 
 A node starts in two steps, so that a crash leaves none that nobody knows: the tree comes up and waits; its name is
-written to the journal; only then is it let go. If the cloud dies in between, the tree reads the end of its pipe and ends.
+written to the journal; only then is it let go. If the cloud dies in between, the tree reads the end of a pipe and ends.
 """
 
 from __future__ import annotations
