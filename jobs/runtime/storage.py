@@ -8,6 +8,7 @@ Objects are immutable and names are relative ("shards/x/000.safetensors"). What 
 durable. (obstore's own local store does not fsync, so a power cut could take back a checkpoint that was acknowledged.)
 
     StorageError             anything else: a bad sector, a folder where a file should be
+      BadUri                 not a place this program can go to. Next: tell, a retry will not help
       Missing                not there
       Exists                 `create` came second
       TooLarge               more bytes than the caller allows
@@ -46,6 +47,10 @@ CONNECT_TIMEOUT: Final = "5s"
 
 class StorageError(Exception):
     """The store could not do it. The message names the object."""
+
+
+class BadUri(StorageError):
+    """Not a place this program can go to. Next: tell, a retry will not help."""
 
 
 class Missing(StorageError):
@@ -98,15 +103,22 @@ class Storage(Protocol):
 
 
 def open_storage(uri: str) -> Storage:
-    """Raises StorageError for a scheme that is not known."""
-    parts = urlsplit(uri)
+    """Raises BadUri for a scheme that is not known or an address that is none."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError as e:
+        raise BadUri(f"{uri}: {e}") from e
+    if not uri or "\0" in unquote(uri):
+        raise BadUri(f"{uri!r}: not a place")
     if parts.scheme in ("", "file"):
         if parts.netloc not in ("", "localhost"):
-            raise StorageError(f"{uri}: a file uri has three slashes, file:///path")
+            raise BadUri(f"{uri}: a file uri has three slashes, file:///path")
         return FileStorage(Path(unquote(parts.path) if parts.scheme else uri))
     if parts.scheme in ("s3", "gs"):
+        if not parts.netloc:
+            raise BadUri(f"{uri}: the bucket is missing; {parts.scheme}://bucket/prefix")
         return ObjectStorage(uri, _connect(uri))
-    raise StorageError(f"{uri}: unknown scheme {parts.scheme!r}; use file://, s3:// or gs://")
+    raise BadUri(f"{uri}: unknown scheme {parts.scheme!r}; use file://, s3:// or gs://")
 
 
 class FileStorage:
@@ -271,8 +283,9 @@ class ObjectStorage:
 def _connect(uri: str) -> ObjectStore:
     from obstore.store import GCSStore, S3Store
 
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")  # asked for by name: a store of one's own
     options: dict[str, Any] = {
-        "client_options": {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT},
+        "client_options": {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": plain},
         "retry_config": {"max_retries": RETRIES_MAX, "retry_timeout": RETRY_FOR},
     }
     with _cloud_errors(uri):
@@ -313,11 +326,16 @@ def _cloud_errors(path: str) -> Iterator[None]:
     except (cloud.AlreadyExistsError, cloud.PreconditionError) as e:
         raise Exists(f"{path}: exists") from e
     except (cloud.PermissionDeniedError, cloud.UnauthenticatedError) as e:
-        raise Denied(f"{path}: {e}") from e
+        raise Denied(_told(path, e)) from e
     except (cloud.GenericError, cloud.JoinError, TimeoutError, ConnectionError) as e:
-        raise Unreachable(f"{path}: {e}") from e
+        raise Unreachable(_told(path, e)) from e
     except cloud.BaseError as e:
-        raise StorageError(f"{path}: {e}") from e
+        raise StorageError(_told(path, e)) from e
+
+
+def _told(path: str, error: Exception) -> str:
+    """obstore appends pages of its own structures to its sentence."""
+    return f"{path}: {str(error).partition('Debug source')[0].strip()}"
 
 
 def _open_nonblocking(path: str, flags: int) -> int:

@@ -57,7 +57,7 @@ def _train(run: Runtime, options: argparse.Namespace) -> int:
     import torch  # after SIGTERM is caught: this takes a second
 
     from dsched.jobs.runtime.checkpoint import Checkpoints, NothingValid, Superseded
-    from dsched.jobs.runtime.storage import open_storage
+    from dsched.jobs.runtime.storage import BadUri, open_storage
     from dsched.jobs.runtime.tensors import Mismatch
     from dsched.jobs.train.loop import EXIT_FAILED, Recipe, train
     from dsched.jobs.train.model import Shape
@@ -73,11 +73,14 @@ def _train(run: Runtime, options: argparse.Namespace) -> int:
             rate=options.rate,
             corpus_bytes=options.corpus_bytes,
         )
-        checkpoints = Checkpoints(
-            open_storage(options.checkpoint or run.env.checkpoint or _default()), run.env.generation
-        )
+    except ValueError as e:
+        log.error("%s", e)
+        return EXIT_NEVER_RETRY
+    try:
+        store = open_storage(options.checkpoint or run.env.checkpoint or _default())
+        checkpoints = Checkpoints(store, run.env.generation)
         return train(run, checkpoints, recipe, steps=options.steps, every=options.every)
-    except (ValueError, Mismatch) as e:
+    except (BadUri, Mismatch) as e:
         log.error("%s", e)
         return EXIT_NEVER_RETRY
     except NothingValid as e:

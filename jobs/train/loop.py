@@ -38,6 +38,10 @@ class Recipe:
     rate: float = 3e-3  # learning rate after the warm-up; constant, so that a longer run begins like a shorter one
     corpus_bytes: int = 4 << 20
 
+    def __post_init__(self) -> None:
+        if self.corpus_bytes <= self.length:
+            raise ValueError(f"corpus_bytes={self.corpus_bytes} must be more than length={self.length}")
+
 
 class Training:
     """The state of one run: model, optimizer, corpus, and the number of steps that are done."""

@@ -14,6 +14,7 @@ from obstore.store import MemoryStore
 from dsched.jobs.runtime.storage import (
     TEMP_AGE_S,
     TEMP_FOLDER,
+    BadUri,
     Exists,
     FileStorage,
     Full,
@@ -22,6 +23,7 @@ from dsched.jobs.runtime.storage import (
     Storage,
     StorageError,
     TooLarge,
+    Unreachable,
     open_storage,
 )
 
@@ -162,6 +164,34 @@ def test_a_uri_chooses_the_store(tmp_path: Path) -> None:
     assert open_storage(f"file://{tmp_path}/a%20b").uri == f"file://{tmp_path}/a%20b"
     assert open_storage(str(tmp_path)).uri == tmp_path.as_uri()
     assert open_storage("s3://bucket/prefix/").uri == "s3://bucket/prefix"
-    for uri, remedy in (("ftp://host/x", "use file://, s3:// or gs://"), ("file://host/x", "three slashes")):
-        with pytest.raises(StorageError, match=remedy):
-            open_storage(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [
+        ("ftp://host/x", "use file://, s3:// or gs://"),
+        ("file://host/x", "three slashes"),
+        ("s3://", "bucket is missing"),
+        ("s3://[half", "Invalid"),
+        ("file:///nul%00byte", "not a place"),
+        ("", "not a place"),
+    ],
+)
+def test_a_uri_that_leads_nowhere_is_refused_with_the_remedy(uri: str, remedy: str) -> None:
+    with pytest.raises(BadUri, match=remedy):
+        open_storage(uri)
+
+
+def test_a_bucket_that_does_not_answer_is_unreachable_and_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("dsched.jobs.runtime.storage.RETRIES_MAX", 0)
+    with pytest.raises(Unreachable, match="manifests/1") as caught:
+        open_storage("s3://bucket/prefix").get("manifests/1", 10)
+    assert "Debug" not in str(caught.value)
