@@ -1,0 +1,151 @@
+"""The server: uvicorn's HTTP protocol on one unix socket, and the kernel's word about who is at the other end.
+
+Only uvicorn's protocol is used, not its server: that one wakes ten times a second and takes the process's signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from fastapi import FastAPI
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from dsched.scheduler.api import herald
+from dsched.scheduler.api.context import Api
+from dsched.scheduler.api.route import PEER
+from dsched.scheduler.auth.principal import Peer, peer_of
+
+MODE: Final = 0o660  # owner and group; the folder's mode decides who gets this far
+PATH_MAX: Final = 107  # bytes of a unix socket's path, a limit of the kernel
+BACKLOG: Final = 1_024  # connections waiting to be accepted: a burst of clients in one turn of the loop
+KEEP_ALIVE_S: Final = 75  # an idle connection lives so long: longer than the pauses of any poller of ours
+GRACE_S: Final = 2.0  # at the end, for answers under way; streams and long polls are told and end at once
+
+
+class SocketTaken(Exception):
+    """Another daemon answers on this socket, or the path is something else. Nothing was touched."""
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """HTTP that knows its peer."""
+
+    peer: Peer | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):  # gone already: it will be nobody
+                self.peer = peer_of(connection)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[PEER] = self.peer
+
+
+async def serve(app: FastAPI, path: Path, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
+    """Answer on the socket until `stop`, then let answers under way finish. Raises SocketTaken or OSError.
+
+    `ready` is set once the socket answers.
+    """
+    with listening(path) as sock:
+        config = Config(
+            app,
+            http=PeerProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(
+            lambda: PeerProtocol(config, state, app_state={}, _loop=loop), sock=sock, backlog=BACKLOG
+        )
+        api: Api = app.state.api
+        listener = asyncio.create_task(herald.run(api), name="herald")
+        try:
+            if ready is not None:
+                ready.set()
+            await stop.wait()
+        finally:
+            server.close()
+            listener.cancel()
+            await _wind_up(api, state)
+
+
+async def _wind_up(api: Api, state: ServerState) -> None:
+    """Tell whoever waits, let answers finish within the grace, cut the rest."""
+    api.closing.set()
+    api.feed.close()
+    api.watch.close()
+    api.logs.wake_all()
+    for connection in list(state.connections):
+        connection.shutdown()
+    if state.tasks:
+        await asyncio.wait(set(state.tasks), timeout=GRACE_S)
+    for task in set(state.tasks):
+        task.cancel()
+    for connection in list(state.connections):
+        connection.transport.close()
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A bound socket of mode 0660, removed at the end. A dead daemon's socket is replaced, a living one's never."""
+    _check(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        before = os.umask(0o777 & ~MODE)  # from its first moment nobody else can connect
+        try:
+            sock.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        ours = path.stat().st_ino
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        yield sock
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == ours:
+                path.unlink()
+    finally:
+        sock.close()
+
+
+def _check(path: Path) -> None:
+    """Clear the way for bind. The daemon holds its state directory's lock, so nobody else does the same meanwhile."""
+    if len(os.fsencode(path)) > PATH_MAX:
+        raise SocketTaken(
+            f"{path} is longer than {PATH_MAX} bytes, too long for a socket; choose a shorter DSCHED_STATE"
+        )
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SocketTaken(f"{path} is not a socket; move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog also means that somebody is there
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except BlockingIOError:
+            raise SocketTaken(f"a daemon answers on {path}") from None
+        except FileNotFoundError:
+            return
+        else:
+            raise SocketTaken(f"a daemon answers on {path}; stop it first")
