@@ -20,13 +20,17 @@ from typing import Any, Final
 import structlog
 
 from dsched.providers.base import Clocked, Provider
+from dsched.scheduler.api.app import create_app
 from dsched.scheduler.api.broadcast import Broadcast
+from dsched.scheduler.api.ports import Extras
+from dsched.scheduler.api.serve import serve
 from dsched.scheduler.config import Config, ConfigError, read
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import Effect, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import Millis
+from dsched.scheduler.doctor import checks
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.clock import Clock
 from dsched.scheduler.engine.control import Control
@@ -36,10 +40,14 @@ from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm, Ticker
 from dsched.scheduler.engine.watchdog import Watchdog
+from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.errors import StoreError, StoreFailed
+from dsched.scheduler.store.logbook import LogBook
 from dsched.scheduler.store.writer import Store
+from dsched.scheduler.wire.api import Check
 
 EXIT_AGAIN: Final = 75
+BACKLOG_MAX: Final = 2_048  # transactions not yet on disk: beyond that a client is told to come again
 TICK_SECONDS: Final = 1.0  # leases, idle nodes and budgets are looked at this often; nothing urgent waits for it
 
 log = structlog.get_logger()
@@ -86,14 +94,30 @@ class Daemon:
             work = group.create_task(self._work())
             await stop.wait()
             work.cancel()
-            self.broadcast.close()
             await api
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        from dsched.scheduler.api.serve import serve
-        from dsched.scheduler.assembly import application
+        state = self.config.state
+        app = create_app(
+            self.control,
+            self.broadcast,
+            self.desk,
+            LogBook(state / "logs"),
+            Bundles(state / "bundles"),
+            self.store.queries,
+            extras=Extras(gauges=self._gauges, checks=self._checks, busy=self._busy),
+        )
+        await serve(app, self.config.socket, stop)
 
-        await serve(application(self), self.config.socket, stop)
+    def _gauges(self) -> dict[str, float]:
+        return {"dsched_store_backlog": float(self.store.backlog), "dsched_core_faults": float(self.loop.faults)}
+
+    async def _checks(self) -> list[Check]:
+        return await asyncio.to_thread(checks, self.config.state)
+
+    def _busy(self) -> str:
+        behind = self.store.backlog
+        return f"the store is {behind} transactions behind" if behind > BACKLOG_MAX else ""
 
     async def _work(self) -> None:
         """Providers first: their clock is the market's, and the first plan wants to see offers."""

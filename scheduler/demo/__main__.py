@@ -1,0 +1,102 @@
+"""`python -m dsched.scheduler.demo`: play, prove, show. Exit 0 only if every claim held in this run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from dsched.scheduler.demo.play import DemoError, Record, Settings, play
+from dsched.scheduler.demo.proof import Claim, claims
+from dsched.scheduler.view.safe import show
+
+LIMIT_SECONDS: Final = 60.0  # the promise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    folder = Path(tempfile.mkdtemp(prefix="dsched-demo-"))
+    settings = Settings(folder=folder, steps=options.steps, seed=options.seed)
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        if not options.quiet:
+            _say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
+
+    try:
+        record = play(settings, tell)
+    except DemoError as error:
+        sys.stderr.write(f"error[E310] {error}\n  kept  {folder}\n")
+        return 1
+    found = claims(record, settings)
+    seconds = time.monotonic() - began
+    found.append(Claim(seconds < LIMIT_SECONDS, f"all of it took {seconds:.0f} s"))
+    if options.json:
+        _say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
+    else:
+        _summary(record, found, settings)
+    good = all(claim.holds for claim in found)
+    if good and not options.keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        _say(f"kept: {folder}")
+    return 0 if good else 1
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dsched demo", description=__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="training steps (default 300)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the market and of the training")
+    parser.add_argument("--fast", dest="steps", action="store_const", const=150, help="150 steps")
+    parser.add_argument("--json", action="store_true", help="claims and bill as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with logs, state and checkpoints")
+    parser.add_argument("--quiet", action="store_true", help="the summary only")
+    return parser.parse_args(argv)
+
+
+def _summary(record: Record, found: list[Claim], settings: Settings) -> None:
+    bill = record.bill
+    _say("")
+    _say(f"  {'machine':<46} {'from':>8} {'to':>8} {'$/h':>9} {'paid':>9} {'on demand':>10}")
+    first = min(line["start"] for line in bill["lines"]) if bill["lines"] else 0
+    for line in bill["lines"]:
+        begin, end = (_clock(line[key] - first) for key in ("start", "end"))
+        kind = "" if line["kind"] == "compute" else f" ({line['kind']})"
+        _say(
+            f"  {line['where'] + kind:<46} {begin:>8} {end:>8} {_dollars(line['rate']):>9} {_dollars(line['owed']):>9}"
+            f" {_dollars(line['baseline'] or '0'):>10}"
+        )
+    share = f" ({bill['saved_share']:.0%})" if bill["saved_share"] is not None else ""
+    _say(
+        f"  paid ${_dollars(bill['spent'])} against ${_dollars(bill['baseline'])} on demand: "
+        f"${_dollars(bill['saved'])}{share} saved"
+    )
+    _say(f"  {record.health['market_note']}; GPUs are pretended, processes, notices and kills are real")
+    _say("")
+    for claim in found:
+        _say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+
+
+def _clock(ms: int) -> str:
+    hours, rest = divmod(ms // 1000, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _dollars(text: str) -> str:
+    return f"{float(text):,.2f}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What the demo claims, each claim checked against what this run left behind: checkpoints, losses, ledger, processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from dsched.scheduler.demo.play import Record, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    holds: bool
+    text: str
+
+
+def claims(record: Record, settings: Settings) -> list[Claim]:
+    """Every claim of the summary; the demo succeeds when all hold."""
+    runs = losses(record.checkpoints)
+    straight = losses(record.straight)
+    return [
+        _ended(record),
+        _struck(record),
+        *_resumed(record, runs),
+        _identical(runs, straight, settings.steps),
+        _adds_up(record),
+        _repriced(record),
+        _nothing_left(record),
+    ]
+
+
+def losses(uri: str) -> dict[int, dict[int, str]]:
+    """generation -> step -> the loss's exact text, as the job wrote them."""
+    folder = Path(unquote(urlsplit(uri).path)) / "losses"
+    found: dict[int, dict[int, str]] = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        steps = found.setdefault(int(file.stem), {})
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a killed process may be cut
+            steps[entry["step"]] = repr(entry["loss"])
+    return found
+
+
+def _ended(record: Record) -> Claim:
+    job = record.job
+    return Claim(job["state"] == "succeeded", f"the job ended by itself: {job['state']}, {job['reason']}")
+
+
+def _struck(record: Record) -> Claim:
+    kinds = [event["kind"] for event in record.events]
+    noticed = kinds.count("node.noticed")
+    killed = sum(e["kind"] == "node.gone" and e["why"] == "interrupted" for e in record.events) - noticed
+    prices = kinds.count("node.repriced")
+    text = f"{noticed} interruption(s) with notice, {killed} kill(s) without, {prices} price move(s) on its machines"
+    return Claim(noticed >= 1 and killed >= 1 and prices >= 1, text)
+
+
+def _resumed(record: Record, runs: dict[int, dict[int, str]]) -> list[Claim]:
+    """Per interruption: what was computed twice, and that nothing committed was lost."""
+    saved = _saved(record)
+    found = []
+    generations = sorted(runs)
+    for old, new in zip(generations, generations[1:], strict=False):
+        last, first = max(runs[old], default=0), min(runs[new], default=0)
+        warned = any(a["generation"] == old and a["outcome"].startswith("drained") for a in record.attempts)
+        again = last - first + 1
+        committed = saved.get(old, 0)
+        if warned:
+            text = f"after the notice: saved at step {last}, went on at step {first}, {max(0, again)} steps lost"
+            found.append(Claim(again == 0, text))
+        else:
+            text = f"after the kill at step {last}: went on at step {first}, {again} steps computed again, all after "
+            text += f"the last committed checkpoint ({committed})"
+            found.append(Claim(first == committed + 1, text))
+    return found
+
+
+def _saved(record: Record) -> dict[int, int]:
+    """generation -> the last checkpoint committed by its end."""
+    saved: dict[int, int] = {}
+    for attempt in record.attempts:
+        folder = Path(unquote(urlsplit(record.checkpoints).path))
+        steps = [_step(f) for f in folder.glob("manifests/*.json")]
+        steps = [step for step, generation in steps if generation <= attempt["generation"]]
+        saved[attempt["generation"]] = max(steps, default=0)
+    return saved
+
+
+def _step(manifest: Path) -> tuple[int, int]:
+    body = json.loads(manifest.read_text(encoding="utf-8"))
+    return body["step"], body["generation"]
+
+
+def _identical(runs: dict[int, dict[int, str]], straight: dict[int, dict[int, str]], steps: int) -> Claim:
+    reference = {step: loss for run in straight.values() for step, loss in run.items()}
+    different = [step for run in runs.values() for step, loss in run.items() if reference.get(step) != loss]
+    missing = set(range(1, steps + 1)) - {step for run in runs.values() for step in run}
+    good = not different and not missing and len(reference) == steps
+    text = f"{steps - len(missing)} of {steps} losses there, {len(different)} differ in any bit from an uninterrupted run"
+    return Claim(good, text)
+
+
+def _adds_up(record: Record) -> Claim:
+    bill = record.bill
+    total = sum(Decimal(line["owed"]) for line in bill["lines"])
+    whole = all(
+        a["end"] == b["start"] for a, b in zip(bill["lines"], bill["lines"][1:], strict=False) if a["node"] == b["node"]
+    )
+    off = abs(total - Decimal(bill["spent"]))
+    good = whole and bool(bill["lines"]) and off < Decimal("0.001")
+    return Claim(good, f"the bill's {len(bill['lines'])} intervals are gapless and add up to ${bill['spent']}")
+
+
+def _repriced(record: Record) -> Claim:
+    rates: dict[str, set[str]] = {}
+    for line in record.bill["lines"]:
+        rates.setdefault(line["node"], set()).add(line["rate"])
+    split = sum(len(found) > 1 for found in rates.values())
+    return Claim(split >= 1, f"{split} machine(s) billed at more than one price, split where the price moved")
+
+
+def _nothing_left(record: Record) -> Claim:
+    return Claim(not record.left_over, f"{len(record.left_over)} processes left over")
