@@ -117,7 +117,7 @@ def short(smallest: int, idle: int, free: int | None) -> Refusal | None:
     if idle + free <= 0:
         return Refusal(Why.NO_CAPACITY, "sold out")
     return Refusal(
-        Why.NOT_ENOUGH_FOR_GANG, f"{idle + free} nodes can be had; the gang needs {smallest}, all or nothing"
+        Why.NOT_ENOUGH_FOR_GANG, f"only {idle + free} of the gang's {smallest} nodes can be had: all or nothing"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -154,7 +154,7 @@ def feasible_deadline(question: Question, job: Job, policy: Policy, now: Moment)
     """
     need, stock = job.spec.need, Stock.of(question)
     field = Field(need, job.places or need.places, question, policy, now)
-    demand = demand_of(job, field.reference, question, policy, now)
+    demand = replace(demand_of(job, field.reference, question, policy, now), deadline=now.market)  # as fast as can be
     if demand.remaining is None:
         return None
     found = []

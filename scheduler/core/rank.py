@@ -159,7 +159,7 @@ def best_size(
 
     With throughput that grows in proportion a larger gang costs the same per useful hour but for its hazard, which
     grows too, so the smallest is the cheapest and only a deadline is a reason to grow. When no size makes it: the
-    largest, which finishes first.
+    fastest, which in a storm is not the largest.
     """
 
     def at(nodes: int) -> Value:
@@ -177,7 +177,15 @@ def best_size(
         larger = at(nodes)
         if larger.finish is not None and larger.finish <= demand.deadline:
             return larger
-    return at(sizes[-1])
+    fastest = at(sizes[-1])
+    while (half := fastest.nodes // 2) >= sizes[0] and _finish(smaller := at(half)) < _finish(fastest):
+        fastest = smaller
+    return fastest
+
+
+def _finish(value: Value) -> int:
+    assert value.finish is not None, "sizes are compared by finish only where the work is known"
+    return value.finish
 
 
 class _Work(NamedTuple):

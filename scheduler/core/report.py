@@ -158,8 +158,10 @@ class Report:
         return self.chosen is None and bool(self.refused) and all(why.lasting for why in self.refused)
 
 
-def write(*, at: Moment, policy: str, need: Need, ranked: Sequence[Line], refused: Sequence[Line]) -> Report:
-    """Compose a report: `ranked` begins with the chosen line, if there is one."""
+def write(
+    *, at: Moment, policy: str, need: Need, ranked: Sequence[Line], refused: Sequence[Line], reuse: int = 0
+) -> Report:
+    """Compose a report. `ranked` begins with the chosen line, if there is one; `reuse` of its nodes are ours."""
     counts = Counter(line.code for line in refused if line.code is not None)
     words = need_words(need)
     chosen = ranked[0] if ranked and ranked[0].verdict is Verdict.CHOSEN else None
@@ -170,7 +172,7 @@ def write(*, at: Moment, policy: str, need: Need, ranked: Sequence[Line], refuse
         need=words,
         lines=(*ranked, *refused),
         refused=counts,
-        summary=_placed(chosen) if chosen else _unplaced(words, counts),
+        summary=_placed(chosen, reuse) if chosen else _unplaced(words, counts),
     )
 
 
@@ -258,12 +260,14 @@ def _choice_id(policy: str, need: Need, chosen: Line | None) -> str:
     return blake2b(repr((policy, need, where)).encode(), digest_size=6).hexdigest()
 
 
-def _placed(line: Line) -> str:
+def _placed(line: Line, reuse: int) -> str:
     value = line.value
     assert value is not None, "a line without a value cannot be chosen"
     chip = line.shape.accelerator
     gang = f"{value.nodes} x {line.shape.name}" + (f" ({value.gpus} x {chip.name})" if chip else "")
     words = [f"{gang} at {line.pool.provider}/{line.pool.zone}, {line.pool.market}, {dollars(value.price)}/h"]
+    if reuse:
+        words.append(f"{reuse} of them idle and ours already" if reuse < value.nodes else "idle and ours already")
     if value.off:
         words.append(f"{value.off:.0%} under on-demand")
     words.append(f"{value.goodput:.0%} of the paid time useful")

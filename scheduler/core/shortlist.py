@@ -177,6 +177,7 @@ class Shortlist:
             policy=self._demand.policy.name,
             need=self._field.need,
             ranked=ranked,
+            reuse=chosen.idle if chosen is not None else 0,
             refused=[*refused, *self._field.refused],
         )
 
