@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from dsched.jobs.agent import proc
 from dsched.jobs.agent.journal import note
 from dsched.jobs.agent.loop import Loop
 
@@ -39,7 +40,7 @@ class Children:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._known: dict[int, Callable[[int], None]] = {}
-        self.on_orphan: Callable[[], None] = lambda: None
+        self.on_orphan: Callable[[int, int], None] = lambda _session, _code: None
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # inherited: a rank's core dump would fill the node's disk
         loop.on_signal(signal.SIGCHLD, self.reap)
@@ -80,16 +81,15 @@ class Children:
         return pid in self._known
 
     def reap(self) -> None:
-        orphans = False
         while (info := _ended()) is not None:
+            code = info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
             ended = self._known.pop(info.si_pid, None)
-            if ended is None:
-                orphans = True
+            if ended is not None:
+                ended(code)
             else:
-                ended(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
+                row = proc.read(info.si_pid)
+                self.on_orphan(row.session if row is not None else 0, code)
             os.waitid(os.P_PID, info.si_pid, os.WEXITED)
-        if orphans:
-            self.on_orphan()
 
 
 def _lower(pid: int) -> None:

@@ -56,7 +56,7 @@ class Group:
         self._streams: dict[int, Stream] = {}
         self._taps: list[Tap] = []
         self._alive: dict[int, int] = {}  # pid of a leader -> its rank
-        self.sessions: set[int] = set()  # of every leader; a session's id is not given away while a member lives
+        self._sessions: dict[int, int] = {}  # of every leader -> its rank; not reused while a member lives
         self._broken = self._drained = self._hung = self._killing = False
         self._saving = False  # in a drain a leader died of the signal: others of its session may still write
         self._kill_at = 0
@@ -182,7 +182,7 @@ class Group:
         finally:
             os.close(into)
         self._alive[pid] = rank
-        self.sessions.add(pid)
+        self._sessions[pid] = rank
         self._taps.append(Tap(self._host.loop, out, self._streams[rank], self._host.spool.ring))
         return pid
 
@@ -263,13 +263,17 @@ class Group:
     def _warn_escaped(self) -> None:
         """SIGTERM also to what left its rank's session; then look whether anything is there to wait for."""
         rows = proc.scan()
-        proc.send((pid for pid in self._members(rows) if rows[pid].session not in self.sessions), signal.SIGTERM)
+        proc.send((pid for pid in self._members(rows) if rows[pid].session not in self._sessions), signal.SIGTERM)
         self._sweep()
 
-    def sweep(self) -> None:
-        """Something that nobody waited for has ended."""
-        if self.state == "stopping":
-            self._sweep()
+    def orphaned(self, session: int, code: int) -> None:
+        """In a drain a shell dies of the SIGTERM at once; what it ran saves on, and its code is the rank's."""
+        if self.state != "stopping":
+            return
+        rank = str(self._sessions.get(session, ""))
+        if self._saving and code >= 0 and self.exits.get(rank, 0) < 0:
+            self.exits[rank] = code
+        self._host.loop.post(self._sweep)
 
     def _sweep(self) -> None:
         """Go on towards the end: wait, kill what is left, or report."""
@@ -299,7 +303,7 @@ class Group:
             row = rows[pid]
             if row.dead:
                 continue
-            if row.session in self.sessions or pid in descended:
+            if row.session in self._sessions or pid in descended:
                 members.append(pid)
             elif not children.known(pid) and not children.known(row.session):
                 told = proc.marks(pid, (MARK, "DSCHED_JOB", "DSCHED_GENERATION"))

@@ -51,7 +51,7 @@ class Node:
             loop, self._children, self._spool, self._tell, self._fetch, node_dir, sockets, self.boot, environ
         )
         self._supervisor = Supervisor(self._host)
-        self._children.on_orphan = self._supervisor.sweep
+        self._children.on_orphan = self._supervisor.orphaned
 
     def live(self, identity: Identity) -> int:
         """From the first arming of the lease to the end. Returns the exit code."""
@@ -60,7 +60,7 @@ class Node:
         self._lease = Lease(
             self._loop,
             data["drain_ms"],
-            drain=lambda kill_at: self._supervisor.stop_all(kill_at, "the lease ends"),
+            drain=self._drain,
             kill=self._supervisor.kill_all,
             end=lambda: self._end("the lease has ended"),
             moved=self._guard.until,
@@ -136,6 +136,9 @@ class Node:
             self._supervisor.close("the cloud takes this node")
             self._lease.cut_to(warned.deadline)
         self._tell({"kind": "noticed", "what": warned.what, "deadline": warned.deadline, "at": wall_ms()})
+
+    def _drain(self, kill_at: int) -> None:
+        self._supervisor.stop_all(kill_at, "the cloud takes this node" if self._lease.cut else "the lease ends")
 
     def _leave(self, grace_ms: int, why: str) -> None:
         note("node.leave", why=why, grace_ms=grace_ms)

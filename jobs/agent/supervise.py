@@ -98,10 +98,10 @@ class Supervisor:
         for group in list(self._groups.values()):
             group.kill()
 
-    def sweep(self) -> None:
-        """An orphan was reaped: somebody may have waited for it."""
-        for group in list(self._groups.values()):
-            group.sweep()
+    def orphaned(self, session: int, code: int) -> None:
+        """A process whose parent had ended before it is being reaped: somebody may have waited for it."""
+        for group in self._groups.values():
+            group.orphaned(session, code)
 
     # -- ends -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,15 @@ from tests.support.metadata import FakeMetadata
 
 
 class AgentProcess:
-    def __init__(self, folder: Path, meta: FakeMetadata, home: FakeHome, flavour: str, env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        meta: FakeMetadata,
+        home: FakeHome,
+        flavour: str,
+        env: dict[str, str],
+        wrap: Sequence[str] = (),
+    ) -> None:
         self.meta, self.home, self.node_dir = meta, home, folder / "node"
         self.errors = folder / "agent.err"
         self.marker = f"{folder}"  # in the environment of the agent and, by DSCHED_NODE_TEST, of all that it starts
@@ -32,7 +40,7 @@ class AgentProcess:
         }
         with open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dsched.jobs.agent"], env=environ, stdin=subprocess.DEVNULL, stderr=errors
+                [*wrap, sys.executable, "-m", "dsched.jobs.agent"], env=environ, stdin=subprocess.DEVNULL, stderr=errors
             )
 
     def kill(self) -> None:
@@ -56,12 +64,20 @@ class AgentProcess:
 
     def gone(self) -> bool:
         """Waits until nothing is left; false when something stays."""
-        until = time.monotonic() + WAIT_S
-        while left := self.survivors():
-            psutil.wait_procs(left, timeout=0.1)
-            if time.monotonic() > until:
-                return False
+        try:
+            until(lambda: not self.survivors())
+        except TimeoutError:
+            return False
         return True
+
+
+def until(what: Callable[[], object]) -> None:
+    """Looks again and again until it is true, for what announces itself in no other way."""
+    limit = time.monotonic() + WAIT_S
+    while not what():
+        if time.monotonic() > limit:
+            raise TimeoutError
+        time.sleep(0.005)
 
 
 @contextmanager
@@ -72,6 +88,7 @@ def agent(
     lease_ms: int = 60_000,
     drain_ms: int = 1_000,
     env: dict[str, str] | None = None,
+    wrap: Sequence[str] = (),
 ) -> Iterator[AgentProcess]:
     """An agent with its metadata service and its daemon. Killed afterwards; what it leaves behind fails the test."""
     home = FakeHome(folder / "api.sock", lease_ms=lease_ms)
@@ -87,7 +104,7 @@ def agent(
         },
         index=3,
     )
-    running = AgentProcess(folder, meta, home, flavour, env or {})
+    running = AgentProcess(folder, meta, home, flavour, env or {}, wrap)
     try:
         yield running
     finally:
