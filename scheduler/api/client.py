@@ -65,9 +65,10 @@ class Refused(ClientError):
 class Client:
     """One daemon. Opens a connection per call: over a unix socket that costs 40 microseconds."""
 
-    def __init__(self, path: str, timeout: float = TIMEOUT_S) -> None:
+    def __init__(self, path: str, timeout: float = TIMEOUT_S, *, resume: float = RESUME_S) -> None:
         self.path = path
         self._timeout = timeout
+        self._resume = resume
 
     def health(self) -> Health:
         return cast(Health, self._get("/v1/health"))
@@ -166,7 +167,7 @@ class Client:
         return cast(list[Any], self._get(path, query)["items"])
 
     def _call(self, method: str, path: str, body: Any = None, *, repeat: bool = False, size: int | None = None) -> Any:
-        until = time.monotonic() + RESUME_S
+        until = time.monotonic() + self._resume
         broken = False
         while True:
             try:
@@ -190,7 +191,7 @@ class Client:
         while True:
             try:
                 for item in stream():
-                    until = time.monotonic() + RESUME_S
+                    until = time.monotonic() + self._resume
                     yield item
                 return
             except (Lost, NoDaemon):

@@ -1,0 +1,159 @@
+"""`submit` and `plan`: from a file to a queued job, with its price before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from dsched.scheduler.api.client import Client
+from dsched.scheduler.cli.exit import Exit
+from dsched.scheduler.cli.explain import plan_lines
+from dsched.scheduler.cli.lazy import here
+from dsched.scheduler.cli.logs import ended, tail
+from dsched.scheduler.cli.terminal import Terminal, moment
+from dsched.scheduler.cli.trouble import Trouble, trouble
+from dsched.scheduler.view import format as f
+from dsched.scheduler.view.plan import LINES, chosen_lines
+from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.table import csv_text
+from dsched.scheduler.wire.api import Plan, Problem, Submit
+
+if TYPE_CHECKING:
+    from dsched.scheduler.wire.document import SpecError
+    from dsched.scheduler.wire.spec import JobSpec
+
+SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="a YAML file, or - for stdin")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="override: --set gpus.count=8")]
+_READ_MAX: Final = 65_537  # one byte more than a spec may have, so that a larger one is seen without being read
+
+
+def plan(
+    ctx: typer.Context,
+    spec: SpecArgument,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="offers shown")] = LINES,
+    set: SetOption = [],  # noqa: B006 - typer's way to say none
+) -> int:
+    """Price a job on every offer; change nothing. Exit 6 when no offer fits.
+
+    dsched plan job.yaml -n 20 --set gpus.count=16
+    """
+    terminal = here(ctx)
+    client = terminal.client()
+    made = client.plan(Submit(spec=_read(terminal, spec, set).shipped("").to_wire()))
+    if terminal.output == "csv":
+        from dsched.scheduler.view.market import plan_columns
+
+        terminal.out.write(csv_text(plan_columns(made), made["lines"]))
+    else:
+        shown: Any = dict(made) if terminal.json else {}
+        now = moment(client.health())
+        terminal.value(shown, [] if terminal.json else plan_lines(terminal, made, now, lines), made["id"])
+    if made["chosen"] is None:
+        return Exit.NO_OFFER
+    terminal.say(f"dsched submit {show(spec)} --plan {show(made['id'])}     takes exactly this plan", "dim")
+    return Exit.OK
+
+
+def submit(
+    ctx: typer.Context,
+    spec: SpecArgument,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="do not follow the log")] = False,
+    plan: Annotated[str, typer.Option("--plan", metavar="ID", help="only if this plan would still be chosen")] = "",
+    set: SetOption = [],  # noqa: B006 - typer's way to say none
+) -> int:
+    """Plan, confirm, queue a job and follow its log.
+
+    dsched submit job.yaml -d --set max_cost=20
+    """
+    terminal = here(ctx)
+    client = terminal.client()
+    wanted = _read(terminal, spec, set)
+    if terminal.asks and not plan and not _confirmed(terminal, client, wanted):
+        return Exit.OK
+    job = client.submit(_request(terminal, client, wanted, spec, plan))
+    terminal.say(f"{show(job['id'])} {f.state(job['state'])}  {show(job['name'])}")
+    if detach or terminal.output != "table":
+        terminal.value(dict(job), [show(job["id"])] if detach else [], job["id"])
+        return Exit.OK
+    code = tail(terminal, client, job, follow=True)
+    return code or ended(terminal, client, job["id"])
+
+
+def _read(terminal: Terminal, path: str, overrides: list[str]) -> JobSpec:
+    """The spec, checked. Raises Trouble that shows every fault at its place."""
+    text = _text(path)
+    from dsched.scheduler.wire.document import SpecError
+    from dsched.scheduler.wire.spec import load
+
+    try:
+        return load(text, path, list(overrides))
+    except SpecError as e:
+        raise _faulty(terminal, e) from None
+
+
+def _faulty(terminal: Terminal, error: SpecError) -> Trouble:
+    from dsched.scheduler.view.fault import CODE, fault_lines, headline
+
+    first = error.faults[0]
+    problem = Problem(code=CODE, message="; ".join(map(headline, error.faults)), retryable=False)
+    if first.place is not None:
+        problem["where"] = f"{first.place.source.name}:{first.place.line}:{first.place.column}"
+    if first.hint:
+        problem["hint"] = first.hint
+    colour = terminal.err.isatty() and terminal.colour
+    return Trouble(problem, exit=Exit.USAGE, text=fault_lines(error.faults, colour=colour))
+
+
+def _text(path: str) -> str:
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(_READ_MAX)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(_READ_MAX)
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].count(b"\n") + 1
+        raise trouble("E101", f"{path}:{line}: not UTF-8 text", exit=Exit.USAGE) from None
+    except OSError as e:
+        raise trouble(
+            "E102", f"{path}: {(e.strerror or str(e)).lower()}", "dsched submit SPEC", exit=Exit.USAGE
+        ) from None
+
+
+def _confirmed(terminal: Terminal, client: Client, spec: JobSpec) -> bool:
+    made = client.plan(Submit(spec=spec.shipped("").to_wire()))
+    for line in plan_lines(terminal, made, moment(client.health()), 5):
+        terminal.say(line)
+    return terminal.ask(f"submit {show(spec.name)}? {_price(made)}")
+
+
+def _price(plan: Plan) -> str:
+    best = next((line for line in chosen_lines(plan, 1) if line["verdict"] == "chosen"), None)
+    if best is None:
+        return "no offer fits now: it waits for one"
+    if best["expected"] is not None:
+        return f"{f.dollars(best['expected'])} expected"
+    return f"{f.dollars(best['price'])}/h"
+
+
+def _request(terminal: Terminal, client: Client, spec: JobSpec, path: str, plan: str) -> Submit:
+    """The request, after its workdir is uploaded. The key makes a repeated request the same job."""
+    sha256 = ""
+    if spec.workdir:
+        from dsched.scheduler.cli.bundle import pack
+
+        base = "." if path == "-" else os.path.dirname(path)
+        bundle = pack(os.path.join(base, spec.workdir))
+        with bundle.file:
+            client.upload(bundle.sha256, bundle.file, bundle.size)
+        sha256 = bundle.sha256
+        terminal.say(f"workdir {show(spec.workdir)}: {bundle.files} files, {bundle.size / 1024:,.0f} KiB packed", "dim")
+    request = Submit(spec=spec.shipped(sha256).to_wire(), key=secrets.token_hex(16))
+    if plan:
+        request["plan"] = plan
+    return request
