@@ -62,7 +62,7 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Restored:
     manifest: Manifest
-    shards: Mapping[str, bytearray]  # verified
+    shards: Mapping[str, bytes]  # verified
     refused: tuple[str, ...]  # why each newer one was not taken
 
     @property
@@ -282,8 +282,8 @@ class Checkpoints:
         with suppress(StorageError):
             self.store.delete(self.store.list(home.path))
 
-    def _load(self, manifest: Manifest) -> dict[str, bytearray]:
-        def one(shard: Shard) -> bytearray:
+    def _load(self, manifest: Manifest) -> dict[str, bytes]:
+        def one(shard: Shard) -> bytes:
             data = _read(self.store, shard.path, shard.size)
             if len(data) != shard.size:
                 raise Damaged(f"{shard.path}: {len(data)} bytes, {shard.size} were written")
@@ -321,7 +321,7 @@ def _manifest(store: Storage, ref: Ref) -> Manifest:
     return Manifest.from_bytes(ref.path, _read(store, ref.path, RECORD_BYTES_MAX))
 
 
-def _read(store: Storage, path: str, size_max: int) -> bytearray:
+def _read(store: Storage, path: str, size_max: int) -> bytes:
     """Raises Damaged for what is missing or cannot be read, StorageError where that says nothing about the object."""
     try:
         return store.get(path, size_max)

@@ -95,7 +95,7 @@ class Manifest:
         return _seal(asdict(self))
 
     @classmethod
-    def from_bytes(cls, path: str, data: bytes | bytearray) -> Manifest:
+    def from_bytes(cls, path: str, data: bytes) -> Manifest:
         """Raises Damaged."""
         body = _unseal(path, data)
         try:
@@ -132,7 +132,7 @@ class Claim:
         return _seal({"generation": self.generation, "newest": next(iter(self.past), None), "past": list(self.past)})
 
     @classmethod
-    def from_bytes(cls, path: str, data: bytes | bytearray) -> Claim:
+    def from_bytes(cls, path: str, data: bytes) -> Claim:
         """Raises Damaged."""
         body = _unseal(path, data)
         past = body.get("past")
@@ -164,7 +164,7 @@ def _seal(body: Mapping[str, Any]) -> bytes:
     return json.dumps({"format": FORMAT, "sha256": digest, "body": body}, indent=1).encode() + b"\n"
 
 
-def _unseal(path: str, data: bytes | bytearray) -> dict[str, Any]:
+def _unseal(path: str, data: bytes) -> dict[str, Any]:
     try:
         record = json.loads(data)
         body, digest, layout = record["body"], record["sha256"], record["format"]

@@ -92,7 +92,7 @@ class Storage(Protocol):
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a log. One writer per path, and no promise of durability before a crash of the machine."""
 
-    def get(self, path: str, size_max: int) -> bytearray:
+    def get(self, path: str, size_max: int) -> bytes:
         """Raises Missing, TooLarge."""
 
     def list(self, folder: str) -> list[str]:
@@ -166,19 +166,15 @@ class FileStorage:
             finally:
                 os.close(fd)
 
-    def get(self, path: str, size_max: int) -> bytearray:
+    def get(self, path: str, size_max: int) -> bytes:
         # Without O_NONBLOCK, a foreign pipe under our name would hold the job for ever.
         with _disk_errors(path), open(self._at(path), "rb", buffering=0, opener=_open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise StorageError(f"{path}: not a file")
-            if (size := status.st_size) > size_max:
-                raise TooLarge(f"{path}: {size} bytes, {size_max} expected at most")
-            data = bytearray(size)
-            view, at = memoryview(data), 0
-            while at < size and (count := file.readinto(view[at : at + WRITE_BYTES])):
-                at += count
-            return data if at == size else bytearray(view[:at])
+            if status.st_size > size_max:
+                raise TooLarge(f"{path}: {status.st_size} bytes, {size_max} expected at most")
+            return file.read()
 
     def list(self, folder: str) -> list[str]:
         found: list[str] = []
@@ -263,12 +259,12 @@ class ObjectStorage:
                 before = b""
             self._obstore.put(self._store, path, before + data)
 
-    def get(self, path: str, size_max: int) -> bytearray:
+    def get(self, path: str, size_max: int) -> bytes:
         with _cloud_errors(path):
             found = self._obstore.get(self._store, path)
             if found.meta["size"] > size_max:
                 raise TooLarge(f"{path}: {found.meta['size']} bytes, {size_max} expected at most")
-            return bytearray(found.bytes())
+            return found.bytes().to_bytes()
 
     def list(self, folder: str) -> list[str]:
         with _cloud_errors(folder):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -90,20 +91,22 @@ def encode(tensors: Mapping[str, Tensor]) -> Sequence[Buffer]:
     return [struct.pack("<Q", len(text)), text, *(_bytes_of(tensor) for tensor in tensors.values())]
 
 
-def decode(data: bytearray) -> dict[str, Tensor]:
-    """Tensors over the memory of `data`. Raises Mismatch for what is not a safetensors file of known dtypes."""
+def decode(data: bytes) -> dict[str, Tensor]:
+    """Tensors over the memory of `data`: to be read, never written. Raises Mismatch for what is no safetensors file."""
     try:
         (length,) = struct.unpack_from("<Q", data)
         if length > min(HEADER_BYTES_MAX, len(data) - 8):
             raise ValueError(f"header of {length} bytes")
         header: dict[str, dict[str, object]] = json.loads(data[8 : 8 + length])
         body = 8 + length
-        return {n: _tensor(data, body, entry) for n, entry in header.items() if n != "__metadata__"}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # nor does anybody write
+            return {n: _tensor(data, body, entry) for n, entry in header.items() if n != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError, struct.error, RuntimeError) as e:
         raise Mismatch(f"not a safetensors file: {e}") from e
 
 
-def fill(state: Mapping[str, Tensor], shards: Mapping[str, bytearray]) -> None:
+def fill(state: Mapping[str, Tensor], shards: Mapping[str, bytes]) -> None:
     """Copy a restored checkpoint into `state`, in place. Raises Mismatch before anything is changed."""
     found = {name: tensor for data in shards.values() for name, tensor in decode(data).items()}
     if missing := sorted(state.keys() ^ found.keys()):
@@ -133,7 +136,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _tensor(data: bytearray, body: int, entry: dict[str, object]) -> Tensor:
+def _tensor(data: bytes, body: int, entry: dict[str, object]) -> Tensor:
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not isinstance(shape, list) or not isinstance(offsets, list):
         raise ValueError("shape and offsets are lists")

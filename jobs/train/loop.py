@@ -73,7 +73,7 @@ class Training:
         data = {"seed": self.recipe.seed, "position": self.done, "corpus_sha256": self.corpus.sha256}
         return {"data": data, "numerics": numerics(), "extra": {"recipe": asdict(self.recipe)}}
 
-    def resume(self, manifest: Manifest, shards: Mapping[str, bytearray]) -> None:
+    def resume(self, manifest: Manifest, shards: Mapping[str, bytes]) -> None:
         """Take over a checkpoint. Raises Mismatch when it is another recipe's."""
         saved, mine = manifest.extra.get("recipe"), asdict(self.recipe)
         if saved != mine:

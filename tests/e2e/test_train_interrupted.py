@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(straight: str,
     store = open_storage(trainer.uri)
     manifest = newest_manifest(store)
     assert manifest is not None
-    data = store.get(manifest.shards[0].path, manifest.shards[0].size)
+    data = bytearray(store.get(manifest.shards[0].path, manifest.shards[0].size))
     data[len(data) // 2] ^= 1
     store.put(manifest.shards[0].path, [data])
     with start(tmp_path, 2) as trainer:

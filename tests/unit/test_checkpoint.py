@@ -42,7 +42,7 @@ def resumed_step(checkpoints: Checkpoints) -> int:
 
 
 def damage(store: Storage, path: str) -> None:
-    data = store.get(path, 1 << 20)
+    data = bytearray(store.get(path, 1 << 20))
     data[len(data) // 2] ^= 0x10
     store.put(path, [data])
 

@@ -30,8 +30,8 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.reshape(-1).tolist() == b.reshape(-1).tolist()
 
 
-def file_of(state: dict[str, torch.Tensor]) -> bytearray:
-    return bytearray().join(encode(state))
+def file_of(state: dict[str, torch.Tensor]) -> bytes:
+    return b"".join(encode(state))
 
 
 def test_any_tool_can_read_the_files(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_any_tool_can_read_the_files(tmp_path: Path) -> None:
 
 
 def test_what_any_tool_wrote_can_be_read() -> None:
-    found = decode(bytearray(safetensors.save(some_state(), {"who": "another tool"})))
+    found = decode(safetensors.save(some_state(), {"who": "another tool"}))
     assert all(same(tensor, found[name]) for name, tensor in some_state().items())
 
 
 def test_the_state_comes_back_in_place_bit_for_bit() -> None:
-    shards = {name: bytearray().join(chunks) for name, chunks in layout(some_state(), shard_bytes=40).items()}
+    shards = {name: b"".join(chunks) for name, chunks in layout(some_state(), shard_bytes=40).items()}
     assert len(shards) > 2
     state = {name: torch.zeros_like(tensor) for name, tensor in some_state().items()}
     fill(state, shards)
@@ -58,7 +58,7 @@ def test_the_staged_copy_does_not_change_with_the_state() -> None:
     shards = stage.copy(state)
     state["w"].zero_()
     (chunks,) = shards.values()
-    assert decode(bytearray().join(chunks))["w"].tolist() == [1, 1, 1, 1]
+    assert decode(b"".join(chunks))["w"].tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_another_models_checkpoint_is_refused_before_anything_changes(
 )
 def test_what_is_no_safetensors_file_is_said_to_be_none(data: bytes) -> None:
     with pytest.raises(Mismatch, match="not a safetensors file"):
-        decode(bytearray(data))
+        decode(data)
