@@ -15,6 +15,7 @@ from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.units import Instant, Millis, Moment
 
 TIMEOUT: Final = Millis(4_000)  # a launch takes 20 ms; no answer must cost less than any lease's margin
+SHUTDOWN_S: Final = 15.0  # many nodes die, and their disks are cleared
 ANSWER_MAX: Final = 64 << 20  # bytes of one answer: 100,000 remembered nodes
 RECONNECT_S: Final = (0.05, 1.0)  # first and longest pause between attempts to hear hints again
 
@@ -63,8 +64,14 @@ class LocalProvider:
         return answer
 
     async def shutdown(self) -> None:
-        """End every node, then the cloud itself. Returns when all of them are dead."""
-        await self._ask("shutdown")
+        """End every node, then the cloud itself. Returns when all of it is gone."""
+        try:
+            async with asyncio.timeout(SHUTDOWN_S), self._connected() as (reader, writer):
+                await _send(writer, {"op": "shutdown"})
+                _result(await reader.readline())
+                await reader.read()  # ends with the process
+        except (OSError, TimeoutError, ValueError) as problem:
+            raise ProviderError("CloudUnreachable", f"shutdown: {_words(problem)}") from problem
 
     async def events(self) -> AsyncIterator[Notice]:
         pause, gap = RECONNECT_S[0], False

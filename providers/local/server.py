@@ -61,8 +61,8 @@ class Server:
         try:
             if self._connections <= CONNECTIONS_MAX:
                 await self._converse(reader, writer)
-        except (OSError, ValueError, asyncio.IncompleteReadError, _HangUp):
-            pass  # the client went away, or sent no request at all: there is nobody to tell
+        except (OSError, ValueError, _HangUp, asyncio.CancelledError):
+            pass  # the client went away or sent no request at all, or the cloud ends: there is nobody to tell
         finally:
             self._connections -= 1
             writer.close()
