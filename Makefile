@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
 
-.PHONY: help setup test check types
+.PHONY: help setup demo test check types
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ setup: .setup-stamp ## install everything into .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@
+
+demo: setup ## a real job, a real notice, a real kill, and what it cost
+	$(BIN)/dsched demo
 
 test: setup ## all tests (no cloud, no network)
 	$(BIN)/python -m pytest

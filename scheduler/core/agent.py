@@ -167,7 +167,8 @@ def saved(draft: Draft, message: CheckpointSaved) -> None:
         draft.say("checkpoint.fallback", job=job.id, node=node.id, why=message.fallback, data={"step": message.step})
         draft.job(job, "stepped-back", checkpoint_step=message.step)
     elif message.step > job.checkpoint_step:
-        draft.job(job, "checkpointed", checkpoint_step=message.step)
+        data = {"step": message.step, "generation": message.generation, "uri": message.uri, "write_ms": message.write}
+        draft.job(job, "checkpointed", data=data, checkpoint_step=message.step)
 
 
 def first_step(draft: Draft, message: FirstStep) -> None:

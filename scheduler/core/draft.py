@@ -64,21 +64,37 @@ class Draft:
         self.effects.clear()
 
     def job(
-        self, job: Job, kind: str, fact: JobFact | None = None, *more: Change, why: str = "", **changed: Any
+        self,
+        job: Job,
+        kind: str,
+        fact: JobFact | None = None,
+        *more: Change,
+        why: str = "",
+        data: Mapping[str, Any] | None = None,
+        **changed: Any,
     ) -> Job:
         """Change a job's row, through the state table when a fact is given. Returns the new row."""
         if fact is not None:
             changed["state"] = step(JOB, job.state, fact, (job.reason,))
         if why:
             changed["reason"] = why
-        self.say(f"job.{kind}", Change("job", job.id, changed), *more, job=job.id, why=why)
+        self.say(f"job.{kind}", Change("job", job.id, changed), *more, job=job.id, why=why, data=data)
         return self.state.jobs[job.id]
 
-    def node(self, node: Node, kind: str, fact: NodeFact | None = None, *, why: str = "", **changed: Any) -> Node:
+    def node(
+        self,
+        node: Node,
+        kind: str,
+        fact: NodeFact | None = None,
+        *,
+        why: str = "",
+        data: Mapping[str, Any] | None = None,
+        **changed: Any,
+    ) -> Node:
         """Change a node's row, through the state table when a fact is given. Returns the new row, as far as it is kept."""
         if fact is not None:
             changed["state"] = step(NODE, node.state, fact)
-        self.say(f"node.{kind}", Change("node", node.id, changed), job=node.job, node=node.id, why=why)
+        self.say(f"node.{kind}", Change("node", node.id, changed), job=node.job, node=node.id, why=why, data=data)
         return self.state.nodes.get(node.id, node)
 
     def attempt(self, attempt: Attempt, kind: str, *, why: str = "", **changed: Any) -> Attempt:

@@ -86,7 +86,8 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
     taken = by == "interrupted" and node.notice is None  # a notice was counted when it came
     remember(draft, memory, f"interrupted {node.id}" if taken else "", exposure=lived)
     job = state.jobs.get(node.job)
-    draft.node(node, "gone", NodeFact.GONE, why=by, ended=ended, ended_by=by, running=False)
+    why = f"{node.id} is gone: {by}"
+    draft.node(node, "gone", NodeFact.GONE, why=why, data={"by": by}, ended=ended, ended_by=by, running=False)
     state.dirty = True
     if job is not None:
         _lost(draft, job, node, by, taken=taken)

@@ -145,7 +145,7 @@ def try_start(draft: Draft, job: Job) -> None:
 
 
 def _start(draft: Draft, job: Job, gang: list[Node]) -> None:
-    generation = max(job.generation, draft.state.era * ERA) + 1
+    generation = max(job.generation, (draft.state.era - 1) * ERA) + 1
     world = job.spec.ranks_per_node * len(gang)
     attempt = Attempt(
         job=job.id,
@@ -307,7 +307,7 @@ def _settle_drain(draft: Draft, job: Job) -> None:
         case After.CANCEL:
             end(draft, job, JobFact.CANCEL, job.reason)
         case After.NOTHING | After.MOVE:
-            _again(draft, job, JobFact.REPLACE, job.reason)
+            _again(draft, job, JobFact.REPLACE, "saved and quiet: moves on")
 
 
 def _rest(draft: Draft, job: Job, fact: JobFact, kind: str, why: str) -> None:

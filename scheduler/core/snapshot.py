@@ -239,7 +239,7 @@ class State:
     # not durable: counters read at start, and what is learned again after a restart
     jobs_made: int = 0
     launches_made: int = 0
-    era: int = 0  # rises after a restore from backup, so that tokens and generations cannot come back
+    era: int = 1  # rises after a restore from backup, so that tokens and generations cannot come back
     cluster: str = ""
     scale: float = 1.0  # market ms per wall ms
     offers: dict[str, Offer] = field(default_factory=dict)

@@ -40,7 +40,7 @@ class Settings:
     steps: int = 300
     seed: int = 1
     scale: float = 600.0  # market seconds per wall second: a minute of demo is ten hours of market
-    notice_scale: float = 40.0  # 120 s of notice become 3 s, 30 s become 0.75 s
+    notice_scale: float = 10.0  # 120 s of notice become 12 s, 30 s become 3 s: time to save on a busy machine
     limit_seconds: float = 120.0
 
 
@@ -203,8 +203,8 @@ def _watch(
 
 
 TOLD: Final = frozenset(
-    "job.placed job.running job.noticed job.interrupted job.restarting job.requeued job.generation job.ended "
-    "node.noticed node.repriced node.gone checkpoint.fallback".split()
+    "job.placed job.running job.restarting job.requeued job.ended node.noticed node.repriced node.gone "
+    "checkpoint.fallback".split()
 )
 
 

@@ -278,7 +278,7 @@ def test_a_node_whose_lease_is_over_counts_as_gone_and_its_job_moves_on() -> Non
     s.run()
     s.wait(s.terms.lease + s.terms.proof_margin + 1)
     assert s.job().state is not JobState.RUNNING
-    assert any(e.kind == "node.gone" and e.why == "lease" for e in s.events)
+    assert any(e.kind == "node.gone" and e.data["by"] == "lease" for e in s.events)
 
 
 def test_an_idle_node_goes_back_after_its_time() -> None:
