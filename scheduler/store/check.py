@@ -41,7 +41,7 @@ def check(path: Path) -> list[Finding]:
     except driver.Error as error:
         return [Finding("file", path.name, f"cannot be opened: {error}")]
     try:
-        return _check(connection, path)[:FINDINGS_MAX]
+        return check_open(connection, path)[:FINDINGS_MAX]
     except Damaged as error:
         return [Finding("file", path.name, error.what)]
     except driver.Error as error:
@@ -50,8 +50,16 @@ def check(path: Path) -> list[Finding]:
         connection.close()
 
 
-def _check(connection: Connection, path: Path) -> list[Finding]:
+def check_open(connection: Connection, path: Path) -> list[Finding]:
+    """The same for an open connection."""
     connection.execute("BEGIN")  # everything as of one moment, while a daemon writes on
+    try:
+        return _check(connection, path)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _check(connection: Connection, path: Path) -> list[Finding]:
     told = [text for (text,) in connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})")]
     findings = [Finding("file", path.name, text) for text in told if text != "ok"]
     found = revision(connection, path)

@@ -68,8 +68,12 @@ def encode(event: Event) -> Record:
         ],
         "data": event.data,
     }
-    text = _encoder.encode(body).decode()
-    return Record(event.at.wall, event.at.market, event.kind, event.job, event.node, event.why, text, rows)
+    head = (event.at.wall, event.at.market, event.kind, event.job, event.node, event.why)
+    try:
+        _encoder.encode(head)
+        return Record(*head, _encoder.encode(body).decode(), rows)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise TypeError(f"event {event.kind!r}: {error}") from error
 
 
 def _encode_change(change: Change) -> RowChange:
@@ -85,7 +89,7 @@ def _encode_change(change: Change) -> RowChange:
         else:
             body = _encoder.encode(dict(change.fields))
             _decode_fields(change.table, body, strict=True)
-    except (TypeError, msgspec.MsgspecError) as error:
+    except (TypeError, UnicodeEncodeError, msgspec.MsgspecError) as error:
         raise TypeError(f"{change.table} {change.key}: {error}") from error
     return RowChange(change.table, change.key, change.new, body.decode())
 

@@ -43,7 +43,7 @@ def _names(states: Iterable[StrEnum]) -> str:
 
 _UNFINISHED: Final = _names(set(JobState) - TERMINAL)
 _RECENT: Final = (
-    f"SELECT rowid FROM job WHERE ended IS NOT NULL AND state IN ({_names(TERMINAL)}) "  # noqa: S608
+    f"SELECT rowid FROM job WHERE state IN ({_names(TERMINAL)}) "  # noqa: S608
     f"ORDER BY ended DESC LIMIT {ENDED_KEPT}"
 )
 _OPEN: Final = _names({IntentState.PENDING, IntentState.SENT, IntentState.AMBIGUOUS})

@@ -78,10 +78,9 @@ class JobTable(SQLModel, table=True):
     __tablename__: ClassVar[str] = "job"
     __table_args__ = (
         _one_of("state", JobState),
-        Index("job_state", "state"),
+        Index("job_state", "state", "ended"),
         Index("job_user", "user"),
         Index("job_name", "name"),
-        Index("job_ended", "ended", sqlite_where=text("ended IS NOT NULL")),
         Index("job_idempotency", "idempotency", unique=True, sqlite_where=text("idempotency <> ''")),
         STRICT,
     )

@@ -40,8 +40,10 @@ BATCH_MAX: Final = 512  # commands per commit: about 20 ms of work, so that nobo
 BACKLOG_MAX: Final = 65_536  # commands waiting; more means a disk that stands still
 REST_S: Final = 0.2  # silence after which the thread tidies up: no burst of submissions pauses this long
 LAST_VALUES_S: Final = 1.0  # how old a last value on disk may be
-CHECKPOINT_RECORDS: Final = 2_000  # events in the WAL worth a checkpoint in a quiet moment: some 10 MiB
-CHECKPOINT_FORCED: Final = 40_000  # and this many even when it is never quiet: a WAL of some 200 MiB reads slowly
+CHECKPOINT_PAGES: Final = 1_000  # written to the WAL and worth a checkpoint in a quiet moment: SQLite's own default
+CHECKPOINT_FORCED: Final = 8_000  # and this many even when it is never quiet: 32 MiB, moved in some 50 ms
+PAGES_PER_COMMIT: Final = 8  # the pages of tables and indexes that every commit touches, counted on single submissions
+PAGES_PER_EVENT: Final = 2  # and what each event adds to a large commit
 
 
 class _Command(NamedTuple):
@@ -76,7 +78,7 @@ class Store:
         self._last = lastvalue.Pending()
         self._commands: SimpleQueue[_Command] = SimpleQueue()
         self._gate = threading.Lock()  # no command enters the queue after the failure emptied it
-        self._unchecked = 0  # events since the last checkpoint
+        self._unmoved = 0  # pages written since the last checkpoint, about
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
@@ -177,7 +179,7 @@ class Store:
 
     def _take(self) -> list[_Command]:
         """What waits, up to a batch. Empty when nothing came for a while and there is something to tidy."""
-        busy = self._unchecked >= CHECKPOINT_RECORDS or self._last.waiting
+        busy = self._unmoved >= CHECKPOINT_PAGES or self._last.waiting
         batch: list[_Command] = []
         with contextlib.suppress(Empty):
             batch.append(self._commands.get(timeout=REST_S if busy else None))
@@ -196,17 +198,17 @@ class Store:
                 if command.meta:
                     self._connection.execute(_PUT_META, command.meta)
                 reached.append(self._log.seq)
-        self._unchecked += self._log.seq - self._durable
+        self._unmoved += PAGES_PER_COMMIT + PAGES_PER_EVENT * (self._log.seq - self._durable)
         self._durable = self._log.seq
         return reached
 
     def _tidy(self, *, quiet: bool) -> None:
         if self._last.waiting and time.monotonic() - self._last.written >= LAST_VALUES_S:
             self._write_last_values()
-        if self._unchecked >= (CHECKPOINT_RECORDS if quiet else CHECKPOINT_FORCED):
+        if self._unmoved >= (CHECKPOINT_PAGES if quiet else CHECKPOINT_FORCED):
             # PASSIVE waits for no reader; what a long reader holds back is moved the next time.
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._unchecked = 0
+            self._unmoved = 0
 
     def _write_last_values(self) -> None:
         quotes, progress = self._last.take(time.monotonic())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 
 
-def upgrade(connection: Connection, path: Path, found: str, *, scripts: Path = HERE) -> Path:
+def upgrade(connection: Connection, path: Path, found: str, *, scripts: Path | None = None) -> Path:
     """Upgrade the open database at `path` from revision `found`. Returns the backup, PATH.bak-REVISION.
 
     A kill at any moment leaves the old schema or the new one, and a backup of the old one or a partial file that the
@@ -29,10 +29,10 @@ def upgrade(connection: Connection, path: Path, found: str, *, scripts: Path = H
     return backup
 
 
-def migrate(connection: Connection, *, scripts: Path = HERE) -> None:
+def migrate(connection: Connection, *, scripts: Path | None = None) -> None:
     """Run the revisions that the database has not seen."""
     config = Config()
-    config.set_main_option("script_location", str(scripts))
+    config.set_main_option("script_location", str(scripts or HERE))
     # The connection is lent. The driver is in autocommit mode, where SQLAlchemy begins nothing but commits what was
     # begun.
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool, module=driver)

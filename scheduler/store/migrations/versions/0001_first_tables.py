@@ -109,13 +109,11 @@ CREATE TABLE job (
 )
  STRICT;
 
-CREATE INDEX job_ended ON job (ended) WHERE ended IS NOT NULL;
-
 CREATE UNIQUE INDEX job_idempotency ON job (idempotency) WHERE idempotency <> '';
 
 CREATE INDEX job_name ON job (name);
 
-CREATE INDEX job_state ON job (state);
+CREATE INDEX job_state ON job (state, ended);
 
 CREATE INDEX job_user ON job (user);
 
