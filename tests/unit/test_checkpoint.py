@@ -272,6 +272,14 @@ def test_a_record_under_another_name_is_damaged(store: Storage) -> None:
     assert "holds step 1" in restored.refused[0]
 
 
+def test_a_record_that_means_the_same_in_other_bytes_is_damaged_too(store: Storage) -> None:
+    first = Checkpoints(store, 1)
+    for step in (1, 2):
+        first.save(step, state(step))
+    store.put(Ref(1, 2).path, [store.get(Ref(1, 2).path, 100_000) + b" "])
+    assert resumed_step(Checkpoints(store, 2)) == 1
+
+
 class Faulty(FileStorage):
     """A disk with errors that a test switches on."""
 
