@@ -58,13 +58,17 @@ class Roots:
 
 
 def best_isolation() -> Isolation:
-    """The strongest that this machine permits, by trying."""
-    for isolation in (Isolation.NAMESPACE, Isolation.USER_NAMESPACE):
-        with suppress(OSError, subprocess.TimeoutExpired):
-            probe = [*_PREFIX[isolation], "true"]
-            if subprocess.run(probe, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False).returncode == 0:
-                return isolation
-    return Isolation.KEEPER
+    """The strongest that this machine permits."""
+    return next((one for one in (Isolation.NAMESPACE, Isolation.USER_NAMESPACE) if permitted(one)), Isolation.KEEPER)
+
+
+def permitted(isolation: Isolation) -> bool:
+    """By trying."""
+    probe = [*_PREFIX[isolation], "true"]
+    try:
+        return subprocess.run(probe, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 class Tree:

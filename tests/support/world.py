@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -250,9 +252,11 @@ class LocalWorld:
 
     def kill_cloud(self) -> None:
         """SIGKILL to the cloud's own process; returns when it is gone."""
-        cloud = psutil.Process(self.cloud_pid())
-        cloud.send_signal(signal.SIGKILL)
-        psutil.wait_procs([cloud], timeout=WAIT_S)
+        pid = self.cloud_pid()
+        with os.fdopen(os.pidfd_open(pid)) as pidfd:
+            os.kill(pid, signal.SIGKILL)
+            ended, _, _ = select.select([pidfd], [], [], WAIT_S)
+            assert ended
 
     def cloud_pid(self) -> int:
         return next(
