@@ -59,6 +59,7 @@ class Group:
         self._sessions: dict[int, int] = {}  # of every leader -> its rank; not reused while a member lives
         self._broken = self._drained = self._hung = self._killing = False
         self._saving = False  # in a drain a leader died of the signal: others of its session may still write
+        self._failure: PrepareError | None = None
         self._kill_at = 0
         self._kill_timer: Timer | None = None
         self._sweep_timer: Timer | None = None
@@ -143,8 +144,7 @@ class Group:
             if self.state != "starting":
                 self._host.loop.post(self._sweep)
             elif code:
-                tail = self._tail(self.order["ranks"][0])
-                self._host.loop.post(lambda: self._fail(PrepareError(command, code, tail)))
+                self._host.loop.post(lambda: self._fail(PrepareError(command, code, "")))
             else:
                 self._host.loop.post(lambda: self._set_up(index + 1))
 
@@ -281,7 +281,7 @@ class Group:
             return
         members = self._members(proc.scan())
         if not members and not self._alive:
-            self._finish(None)
+            self._finish()
             return
         if self._killing or not self._saving or boot_ms() >= self._kill_at:
             proc.send(members, signal.SIGKILL)
@@ -319,10 +319,10 @@ class Group:
         if self.state != "starting":
             return
         note("group.unprepared", job=self.job, generation=self.generation, command=error.command, error=error.reason)
-        self.state = "stopping"
-        self._finish(error)
+        self._failure = error
+        self.kill()
 
-    def _finish(self, failure: PrepareError | None) -> None:
+    def _finish(self) -> None:
         self.state = "exited"
         for timer in (self._kill_timer, self._sweep_timer):
             if timer is not None:
@@ -336,7 +336,7 @@ class Group:
         if self._control is not None:
             self._control.path.unlink(missing_ok=True)
         self._host.spool.ring(urgent=True)
-        self._over(self, self._exited() if failure is None else self._setup_failed(failure))
+        self._over(self, self._exited() if self._failure is None else self._setup_failed(self._failure))
 
     def _exited(self) -> Exited:
         cause = next((int(rank) for rank, code in self.exits.items() if code), self.order["ranks"][0])
@@ -358,7 +358,7 @@ class Group:
             "generation": self.generation,
             "command": failure.command,
             "code": failure.code,
-            "tail": failure.reason,
+            "tail": failure.reason or self._tail(self.order["ranks"][0]),
             "at": wall_ms(),
         }
 

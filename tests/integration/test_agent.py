@@ -238,7 +238,7 @@ def test_a_silent_idle_job_that_had_spoken_is_killed_as_hung(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "quiet",
     [
-        f"until [ -e go ]; do sleep 0.05; done",
+        "until [ -e go ]; do sleep 0.05; done",
         reporter(
             'import time, pathlib\ntell(event="step", step=1)\nwhile not pathlib.Path("go").exists(): sum(range(1000))'
         ),
@@ -299,7 +299,7 @@ def test_a_stop_that_overtakes_its_start_keeps_it_from_running(tmp_path: Path) -
 def test_at_a_notice_the_node_drains_by_itself_and_ends_at_the_deadline(tmp_path: Path, flavour: str) -> None:
     with agent(tmp_path, flavour=flavour) as running:
         home = running.home
-        home.start(f"trap 'cat \"$DSCHED_CONTROL\"; exit 75' TERM; echo ready; while :; do sleep 1000 & wait $!; done")
+        home.start("trap 'cat \"$DSCHED_CONTROL\"; exit 75' TERM; echo ready; while :; do sleep 1000 & wait $!; done")
         says(running, b"ready")
         running.meta.interrupt(2.5)
         ended = home.fact("exited")

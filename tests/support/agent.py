@@ -38,6 +38,7 @@ class AgentProcess:
             "TORCH_TEST_NODE": self.marker,  # a name that ranks inherit
             **env,
         }
+        self.began = time.monotonic()
         with open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
                 [*wrap, sys.executable, "-m", "dsched.jobs.agent"], env=environ, stdin=subprocess.DEVNULL, stderr=errors
@@ -89,6 +90,7 @@ def agent(
     drain_ms: int = 1_000,
     env: dict[str, str] | None = None,
     wrap: Sequence[str] = (),
+    quiet: bool = False,
 ) -> Iterator[AgentProcess]:
     """An agent with its metadata service and its daemon. Killed afterwards; what it leaves behind fails the test."""
     home = FakeHome(folder / "api.sock", lease_ms=lease_ms)
@@ -114,5 +116,6 @@ def agent(
             process.kill()
         home.close()
         meta.close()
-        print(running.errors.read_text())  # shown for a failed test
+        if not quiet:
+            print(running.errors.read_text())  # shown for a failed test
         assert not left, "the agent's death left processes behind"

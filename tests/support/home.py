@@ -26,6 +26,7 @@ class FakeHome:
         self.facts: list[dict[str, Any]] = []
         self.arrived: list[float] = []  # monotonic, beside `facts`
         self.hellos: list[dict[str, Any]] = []
+        self.greeted: list[float] = []  # monotonic, beside `hellos`
         self.logs: dict[tuple[str, int, int], bytearray] = {}
         self.bundles: dict[str, bytes] = {}
         self.status = 200  # of every call, where it is not 200
@@ -120,6 +121,7 @@ class FakeHome:
             if body["secret"] != "secret":
                 return 403, {}
             self.hellos.append(body)
+            self.greeted.append(time.monotonic())
             self.changed.notify_all()
             seq = 0 if len(self.hellos) == 1 else len(self._orders)
             return 200, {"session": str(self._session), "seq": seq, **self.lease()}

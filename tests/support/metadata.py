@@ -20,8 +20,7 @@ class FakeMetadata:
         self._tokens: set[str] = set()
         self._deadline: float | None = None
         self._rebalance = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -87,6 +86,13 @@ class FakeMetadata:
         if self.gce_notice_ms:
             told["attributes/preemption-notice-ms"] = str(self.gce_notice_ms).encode()
         return (200, told[name]) if name in told else (404, b"")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        return  # an agent that was killed in the middle of a call
 
 
 def _handler(meta: FakeMetadata) -> type[BaseHTTPRequestHandler]:
