@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from dsched.providers.local.provider import LocalProvider
 from dsched.scheduler.api.client import Client, ClientError
@@ -171,9 +171,7 @@ def _submit(client: Client, settings: Settings) -> str:
     return job["id"]
 
 
-def _watch(
-    client: Client, cloud: LocalProvider, name: str, settings: Settings, tell: Tell, began: float
-) -> Record:
+def _watch(client: Client, cloud: LocalProvider, name: str, settings: Settings, tell: Tell, began: float) -> Record:
     """Follow the job to its end, and let the market strike at a third and at two thirds of the way."""
     blows = Blows(settings.steps)
     seen = 0
@@ -203,8 +201,17 @@ def _watch(
 
 
 TOLD: Final = frozenset(
-    "job.placed job.running job.restarting job.requeued job.ended node.noticed node.repriced node.gone "
-    "checkpoint.fallback".split()
+    [
+        "job.placed",
+        "job.running",
+        "job.restarting",
+        "job.requeued",
+        "job.ended",
+        "node.noticed",
+        "node.repriced",
+        "node.gone",
+        "checkpoint.fallback",
+    ]
 )
 
 

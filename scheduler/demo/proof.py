@@ -100,7 +100,9 @@ def _identical(runs: dict[int, dict[int, str]], straight: dict[int, dict[int, st
     different = [step for run in runs.values() for step, loss in run.items() if reference.get(step) != loss]
     missing = set(range(1, steps + 1)) - {step for run in runs.values() for step in run}
     good = not different and not missing and len(reference) == steps
-    text = f"{steps - len(missing)} of {steps} losses there, {len(different)} differ in any bit from an uninterrupted run"
+    text = (
+        f"{steps - len(missing)} of {steps} losses there, {len(different)} differ in any bit from an uninterrupted run"
+    )
     return Claim(good, text)
 
 

@@ -1,151 +1,136 @@
-"""The daemon without a cloud: core, loop, store, desk and API as they are, on a real unix socket, with the clock in our hands."""
+"""A real daemon with its embedded cloud in a folder of its own: started, killed, started again, and swept up at the end."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import httpx
-from fastapi import FastAPI
+from dsched.scheduler.api.client import Client, ClientError
 
-from dsched.scheduler.api.app import create_app
-from dsched.scheduler.api.broadcast import Broadcast
-from dsched.scheduler.api.limit import GENEROUS, Limits
-from dsched.scheduler.api.ports import NOTHING_MORE, Extras
-from dsched.scheduler.api.serve import serve
-from dsched.scheduler.auth.principal import Roles
-from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.message import Launched, OffersSeen, SeenNode
-from dsched.scheduler.core.placement import Policy
-from dsched.scheduler.core.snapshot import State
-from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import HOUR, Instant, Moment
-from dsched.scheduler.engine.clock import Clock
-from dsched.scheduler.engine.control import Control
-from dsched.scheduler.engine.desk import Desk
-from dsched.scheduler.engine.loop import Loop
-from dsched.scheduler.store.bundles import Bundles
-from dsched.scheduler.store.logbook import LogBook
-from dsched.scheduler.store.writer import Store
+PATIENCE_S = 60.0  # a busy machine; what is waited for usually takes milliseconds
 
-WAIT_S = 10.0  # a fact that does not come within this never comes
-SPEC = {"name": "moe", "run": "train", "gpus": {"type": ["H100"], "count": 8}}
+
+class Late(AssertionError):
+    """A fact that was waited for did not come."""
+
+
+def wait_for(fact: Any, what: str, *, patience: float = PATIENCE_S, every: float = 0.01) -> Any:
+    """The first true value of `fact()`."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            if found := fact():
+                return found
+        except ClientError:
+            pass
+        time.sleep(every)
+    raise Late(f"waited {patience:.0f} s for {what}")
 
 
 @dataclass(slots=True)
-class HandClock(Clock):
-    """Stands still until it is moved."""
-
-    moment: Moment = Moment(Instant(10 * HOUR), Instant(1_000 * HOUR))
-
-    def now(self) -> Moment:
-        return self.moment
-
-    def move(self, wall: int, scale: float = 1.0) -> None:
-        now = self.moment
-        self.moment = Moment(Instant(now.wall + wall), Instant(now.market + int(wall * scale)))
-
-
 class House:
-    def __init__(self, folder: Path, *, roles: Roles | None, limits: Limits, extras: Extras) -> None:
-        self.socket = folder / "api.sock"
-        self.clock = HandClock()
-        self.store = Store.open(folder / "state")
-        self.broadcast = Broadcast(self.store.seq)
-        self.loop = Loop(
-            self.store.load(),
-            self.store,
-            self.clock,
-            Random(7),
-            policy=Policy(),
-            terms=Terms(),
-            publish=self._publish,
-            carry=self._carry,
-        )
-        self.desk = Desk(self.loop, b"k" * 32, address=f"unix:{self.socket}", checkpoints=lambda job: f"file:///{job}")
-        self.control = Control(self.loop, {}, Random(7))
-        self.logs = LogBook(folder / "logs", job_max=4096, piece_max=1024)
-        self.bundles = Bundles(folder / "bundles", most=limits.bundle_bytes)
-        self.stop = asyncio.Event()
-        self.app: FastAPI = create_app(
-            self.control,
-            self.broadcast,
-            self.desk,
-            self.logs,
-            self.bundles,
-            self.store.queries,
-            roles=roles,
-            limits=limits,
-            extras=extras,
-        )
+    """One state directory. `start` and `kill` may alternate as often as wanted."""
+
+    state: Path
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
 
     @property
-    def state(self) -> State:
-        return self.loop.state
+    def client(self) -> Client:
+        return Client(str(self.state / "api.sock"))
 
-    def _publish(self, batch: Sequence[tuple[int, Event]]) -> None:
-        self.control.seq = batch[-1][0]
-        self.broadcast.publish(batch)
+    @property
+    def log(self) -> Path:
+        return self.state.parent / f"{self.state.name}.log"
 
-    def _carry(self, effects: Sequence[Any]) -> None:
-        for effect in effects:
-            if type(effect).__name__.startswith("Tell"):
-                self.desk.tell(effect)
-
-    def client(self) -> httpx.AsyncClient:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.socket))
-        return httpx.AsyncClient(transport=transport, base_url="http://dsched", timeout=WAIT_S)
-
-    async def offers(self, *offers: Offer) -> None:
-        now = self.clock.now().market
-        stamped = tuple(replace(o, quote=replace(o.quote, at=now)) if o.quote else o for o in offers)
-        await self.loop.send(OffersSeen(provider="local", offers=stamped))
-
-    async def launch(self) -> list[str]:
-        """The provider answers the open launch with machines; their names."""
-        intent = next(intent for intent in self.state.intents.values() if intent.kind == "launch")
-        assert intent.pool is not None
-        seen = tuple(
-            SeenNode(
-                ref=f"i-{name}",
-                token=intent.id,
-                index=index,
-                pool=intent.pool,
-                alive=True,
-                launched=self.clock.now().market,
+    def start(self, *, wrapper: Sequence[str] = (), wait: bool = True) -> None:
+        command = [*wrapper, sys.executable, "-m", "dsched.scheduler.daemon", "--state", str(self.state), *self.options]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | dict(self.environment),
+                start_new_session=True,
             )
-            for index, name in enumerate(intent.nodes)
-        )
-        await self.loop.send(Launched(intent=intent.id, nodes=seen))
-        return list(intent.nodes)
+        if wait:
+            self.wait_ready()
 
-    def secret(self, node: str) -> str:
-        return self.desk._sign("launch", node.rpartition(".")[0])
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise Late(f"the daemon ended with {self.process.returncode}:\n{self.log.read_text()[-2000:]}")
+            return self.client.health()["ready"]
+
+        wait_for(ready, "a ready daemon")
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        if self.process is not None:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, how)
+            self.process.wait()
+
+    def submit(self, name: str, run: str, **more: Any) -> str:
+        spec = {"name": name, "run": run, "gpus": {"type": ["H100"], "count": 8}} | more
+        return self.client.submit({"spec": spec, "key": name})["id"]
+
+    def wait_state(self, job: str, *states: str, patience: float = PATIENCE_S) -> Any:
+        def there() -> Any:
+            found = self.client.job(job)
+            return found if found["state"] in states else None
+
+        return wait_for(there, f"{job} to be {' or '.join(states)}", patience=patience)
+
+    def node_processes(self) -> list[int]:
+        """Everything that lives on one of this house's nodes, grandchildren too."""
+        return marked(f"DSCHED_NODE_DIR={self.state}".encode())
+
+    def end(self) -> None:
+        """End the cloud, every node and the daemon, whatever state they are in."""
+        self.kill()
+        for pid in marked(str(self.state).encode(), where="cmdline"):
+            _kill(pid)
+        wait_for(lambda: not [_kill(pid) for pid in self.node_processes()], "the nodes' end")
 
 
-@asynccontextmanager
-async def house(
-    folder: Path, *, roles: Roles | None = None, limits: Limits = GENEROUS, extras: Extras = NOTHING_MORE
-) -> AsyncIterator[House]:
-    """A running house; everything ends with the block."""
-    built = House(folder, roles=roles, limits=limits, extras=extras)
-    ready = asyncio.Event()
-    try:
-        async with asyncio.TaskGroup() as group:
-            core = group.create_task(built.loop.run())
-            group.create_task(serve(built.app, built.socket, built.stop, ready=ready))
-            await ready.wait()
+def marked(mark: bytes, *, where: str = "environ") -> list[int]:
+    """Processes whose environment (or command line) holds `mark`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                yield built
-            finally:
-                built.stop.set()
-                core.cancel()
+                if mark in (entry / where).read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it ended while we looked, or is not ours
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@contextmanager
+def house(folder: Path, *options: str, **environment: str) -> Iterator[House]:
+    """A started daemon at 60x market speed; nothing of it is left afterwards."""
+    built = House(folder / "s", ("--scale", "60", "--observe-seconds", "0.5", *options), environment)
+    built.state.mkdir(parents=True)
+    try:
+        built.start()
+        yield built
     finally:
-        built.logs.close()
-        built.store.close()
+        built.end()
