@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,9 @@ class Frames:
         return made
 
 
-async def follow(feed: Feed, queries: Queries, frames: Frames, after: int | None, job: str) -> AsyncIterator[bytes]:
+async def follow(
+    feed: Feed, queries: Queries, frames: Frames, after: int | None, job: str
+) -> AsyncGenerator[bytes, None]:
     """Frames of every event after `after`; None begins with what comes next. Ends when the feed closes.
 
     A subscriber too slow for the live events is not cut off: it reads the store again and catches up.

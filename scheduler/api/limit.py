@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -68,8 +69,9 @@ class Streams:
     def __exit__(self, *_: object) -> None:
         self.open -= 1
 
-    async def count(self, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def count(self, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """The same frames, counted as one open stream."""
         with self:
-            async for made in frames:
-                yield made
+            async with aclosing(frames):
+                async for made in frames:
+                    yield made

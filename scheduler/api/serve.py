@@ -65,6 +65,7 @@ async def serve(app: FastAPI, path: Path, stop: asyncio.Event, *, ready: asyncio
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             date_header=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,

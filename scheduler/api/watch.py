@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -31,7 +31,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _RESYNC: Final = frame(b"{}", event="resync")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watcher:
     """One connection's mailbox."""
 
@@ -68,7 +68,7 @@ class Watch:
         self._offers: dict[str, Offer] = {}  # as last sent
         self._ended: dict[str, Job] = {}  # ended jobs that watchers still show
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """Frames for one watcher, until the daemon goes down."""
         watcher = Watcher()
         self._join(watcher)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from time import monotonic
 from typing import Annotated, Final
 
@@ -43,7 +43,7 @@ async def logs(api: Api, call: Call) -> Response:
     return StreamingResponse(api.streams.count(lines), media_type=NDJSON, headers={"cache-control": "no-store"})
 
 
-async def _lines(api: Api, job: str, query: LogsQuery) -> AsyncIterator[bytes]:
+async def _lines(api: Api, job: str, query: LogsQuery) -> AsyncGenerator[bytes, None]:
     """What is held; followed, also what comes, until the job has ended and its last lines are in."""
     readers: dict[Key, Lines] = {}
     quiet_at: float | None = None  # when the end is believed: the job is over and no line came for a while

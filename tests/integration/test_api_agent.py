@@ -1,0 +1,183 @@
+"""Agents over the socket: sessions, orders, facts, logs and bundles, and what a wrong one is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dsched.scheduler.core.state import JobState
+from tests.support.office import SPEC, Office, office
+from tests.support.stage import offer
+
+
+@dataclass
+class Agent:
+    """One node's agent, by hand."""
+
+    http: httpx.AsyncClient
+    node: str
+    secret: str
+    session: str = ""
+    reports: int = 0
+
+    async def hello(self) -> None:
+        body = {
+            "node": self.node,
+            "secret": self.secret,
+            "boot": "b",
+            "pid": 1,
+            "cpus": 1,
+            "memory_mib": 1,
+            "gpus": [],
+            "running": [],
+            "metadata": {},
+        }
+        answer = await self.http.post("/agent/v1/hello", json=body)
+        assert answer.status_code == 200, answer.text
+        self.session = answer.json()["session"]
+
+    async def poll(self, after: int = 0, wait_ms: int = 0) -> httpx.Response:
+        body = {"node": self.node, "session": self.session, "after": after, "wait_ms": wait_ms}
+        return await self.http.post("/agent/v1/poll", json=body)
+
+    async def report(self, *facts: dict[str, Any]) -> httpx.Response:
+        self.reports += 1
+        body = {"node": self.node, "session": self.session, "id": self.reports, "facts": facts}
+        return await self.http.post("/agent/v1/report", json=body)
+
+    async def log(self, data: bytes, offset: int = 0, **changed: Any) -> httpx.Response:
+        query = {"node": self.node, "session": self.session, "job": "j1", "generation": 1, "rank": 0, "offset": offset}
+        return await self.http.post("/agent/v1/logs", params={**query, **changed}, content=data)
+
+
+@pytest.fixture
+async def built(tmp_path: Path) -> AsyncIterator[Office]:
+    async with office(tmp_path) as built:
+        await built.offers(offer("use1-az1", 20.0))
+        yield built
+
+
+@pytest.fixture
+async def http(built: Office) -> AsyncIterator[httpx.AsyncClient]:
+    async with built.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def agent(built: Office, http: httpx.AsyncClient) -> Agent:
+    """A job is placed, its machine is up, and its agent has said hello."""
+    assert (await http.post("/v1/jobs", json={"spec": SPEC})).status_code == 201
+    (node,) = await built.launch()
+    agent = Agent(http, node, built.secret(node))
+    await agent.hello()
+    return agent
+
+
+async def test_a_job_goes_from_order_to_end(built: Office, http: httpx.AsyncClient, agent: Agent) -> None:
+    (order,) = (await agent.poll()).json()["orders"]
+    assert (order["kind"], order["job"], order["generation"], order["run"]) == ("start", "j1", 1, "train")
+    told = {"job": "j1", "generation": 1, "at": 0}
+    await agent.report({"kind": "started", **told})
+    assert built.state.jobs["j1"].state is JobState.RUNNING
+    await agent.report({"kind": "progress", "step": 7, "loss": 1.5, **told})
+    assert (await http.get("/v1/jobs/j1")).json()["loss"] == 1.5
+    done = {"kind": "exited", "exits": {"0": 0}, "drained": False, "hung": False, "tail": "", **told}
+    assert "lease_until" in (await agent.report(done)).json()
+    assert (await http.get("/v1/jobs/j1")).json()["state"] == "succeeded"
+    (attempt,) = (await http.get("/v1/jobs/j1/attempts")).json()["items"]
+    assert (attempt["generation"], attempt["nodes"]) == (1, [agent.node])
+
+
+async def test_an_order_wakes_a_poll_that_waits(http: httpx.AsyncClient, agent: Agent) -> None:
+    (order,) = (await agent.poll()).json()["orders"]
+    await agent.report({"kind": "started", "job": "j1", "generation": 1, "at": 0})
+    waiting = asyncio.create_task(agent.poll(after=order["seq"], wait_ms=9_000))
+    await http.post("/v1/jobs/j1/pause")
+    assert [order["kind"] for order in (await waiting).json()["orders"]] == ["stop"]
+
+
+async def test_wrong_secrets_and_unknown_nodes_are_told_apart(
+    built: Office, http: httpx.AsyncClient, agent: Agent
+) -> None:
+    wrong = Agent(http, agent.node, "\u00e9")
+    for secret, node, status in (("x", agent.node, 403), ("\u00e9", agent.node, 403), ("", "ds-other.0", 403)):
+        wrong.secret, wrong.node = secret or built.secret(node), node
+        body = {
+            "node": node,
+            "secret": secret,
+            "boot": "b",
+            "pid": 1,
+            "cpus": 1,
+            "memory_mib": 1,
+            "gpus": [],
+            "running": [],
+        }
+        answer = await http.post("/agent/v1/hello", json={**body, "metadata": {}})
+        assert answer.status_code == status, answer.text
+    stranger = Agent(http, agent.node, "", session="made up")
+    assert (await stranger.poll()).status_code == 401
+    assert (await stranger.log(b"x")).status_code == 401
+    gone = Agent(http, "ds-gone.0", "", session="made up")
+    assert (await gone.poll()).status_code == 410
+
+
+async def test_a_fact_of_the_wrong_form_names_its_place(agent: Agent) -> None:
+    answer = await agent.report({"kind": "started", "job": "j1", "generation": "1", "at": 0})
+    assert (answer.status_code, answer.json()["error"]["where"]) == (422, "facts[0].generation")
+    answer = await agent.report({"kind": "boasted"})
+    assert (answer.status_code, answer.json()["error"]["where"]) == (422, "facts[0].kind")
+
+
+async def test_logs_are_taken_by_offset(built: Office, http: httpx.AsyncClient, agent: Agent) -> None:
+    assert (await agent.log(b"step 1\nst")).json() == {"offset": 9}
+    assert (await agent.log(b"step 1\nstep 2\n")).json() == {"offset": 14}
+    assert (await agent.log(b"late", offset=99)).json() == {"offset": 14}
+    lines = (await http.get("/v1/jobs/moe/logs")).text.splitlines()
+    assert [line[-8:] for line in lines] == ['step 1"}', 'step 2"}']
+
+
+async def test_nobody_writes_into_the_log_of_a_job_that_is_not_theirs(http: httpx.AsyncClient, agent: Agent) -> None:
+    await http.post("/v1/jobs", json={"spec": {**SPEC, "name": "other"}})
+    assert (await agent.log(b"x", job="j2")).status_code == 403
+    assert (await agent.log(b"x", generation=2)).status_code == 403
+    assert (await agent.log(b"x", job="../../etc")).status_code == 403
+    assert (await agent.log(b"x", rank=-1)).status_code == 422
+    assert (await agent.log(b"x" * (1 << 20))).status_code == 200
+    assert (await agent.log(b"x" * ((1 << 20) + 1))).status_code == 413
+
+
+async def test_a_late_chunk_of_an_ended_attempt_is_still_taken(built: Office, agent: Agent) -> None:
+    told = {"job": "j1", "generation": 1, "at": 0}
+    await agent.report({"kind": "started", **told})
+    done = {"kind": "exited", "exits": {"0": 0}, "drained": False, "hung": False, "tail": "", **told}
+    await agent.report(done)
+    assert not built.state.attempts
+    assert (await agent.log(b"bye\n")).json() == {"offset": 4}
+
+
+async def test_a_bundle_is_given_to_a_session_only(built: Office, http: httpx.AsyncClient, agent: Agent) -> None:
+    data = b"packed" * 100_000
+    name = sha256(data).hexdigest()
+    await http.put(f"/v1/bundles/{name}", content=data)
+    path = f"/agent/v1/bundle/{name}"
+    assert (await http.get(path)).status_code == 401
+    got = await http.get(path, headers={"x-dsched-session": agent.session})
+    assert got.content == data
+    missing = f"/agent/v1/bundle/{'0' * 64}"
+    assert (await http.get(missing, headers={"x-dsched-session": agent.session})).status_code == 404
+
+
+async def test_a_waiting_poll_ends_with_the_daemon(built: Office, agent: Agent) -> None:
+    (order,) = (await agent.poll()).json()["orders"]
+    waiting = asyncio.create_task(agent.poll(after=order["seq"], wait_ms=9_000))
+    while not built.desk._seats[agent.node].orders == [] or waiting.done():
+        await asyncio.sleep(0)
+    built.stop.set()
+    assert (await waiting).status_code == 503
