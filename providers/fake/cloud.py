@@ -188,6 +188,10 @@ class FakeCloud:
         self.settle()
         return [machine for machine in self._machines.values() if machine.ended is None]
 
+    def everything(self) -> list[Machine]:
+        """Every machine of ours, the dead ones too."""
+        return list(self._machines.values())
+
     def machine(self, ref: NodeRef) -> Machine:
         return self._machines.get(ref) or self._foreign[ref]
 
