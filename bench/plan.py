@@ -41,8 +41,8 @@ def market(count: int, *, free: int, seed: int = 1) -> dict[str, Offer]:
     return offers
 
 
-def jobs(count: int) -> tuple[Job, ...]:
-    """Equal jobs that share no object, as they come out of a store."""
+def jobs(count: int, *, choosy: bool = True) -> tuple[Job, ...]:
+    """Equal jobs that share no object, as they come out of a store; the choosy want two GPU models."""
     return tuple(
         Job(
             id=f"j{index:05}",
@@ -50,7 +50,7 @@ def jobs(count: int) -> tuple[Job, ...]:
             spec=Spec(
                 name="bench",
                 run="true",
-                need=Need(accelerators=("H100", "H200"), gpus_min=8, gpus_max=32),
+                need=Need(accelerators=("H100", "H200") if choosy else (), gpus_min=8, gpus_max=32),
                 duration=Millis(10 * HOUR),
             ),
             state=JobState.QUEUED,
@@ -86,7 +86,8 @@ def main() -> None:
     report = plan(Question(jobs=jobs(1), offers=plenty), policy, now=NOW, rng=dice).reports["j00000"]
     rows = (
         ("calibration: 1,000,000 turns of a plain loop", calibrate),
-        ("1 job x 1,000 offers", ask(jobs(1), plenty)),
+        ("1 job x 1,000 offers, two GPU models wanted", ask(jobs(1), plenty)),
+        ("1 job x 1,000 offers, any GPU will do", ask(jobs(1, choosy=False), plenty)),
         ("100 placements of equal jobs x 1,000 offers", ask(jobs(100), plenty)),
         ("10,000 equal jobs that cannot be placed x 1,000 offers", ask(jobs(10_000), sold_out)),
         ("one report of 1,000 lines as JSON-ready values", lambda: to_wire(report)),

@@ -82,6 +82,16 @@ def test_sold_out_and_too_few_are_different_reasons() -> None:
     assert got.words == "only 3 of the gang's 4 nodes can be had: all or nothing"
 
 
+def test_idle_nodes_count_towards_the_gang() -> None:
+    assert feasible.short(4, idle=2, free=2) is None
+    assert feasible.short(4, idle=2, free=1) is not None
+
+
+def test_a_price_limit_is_for_the_whole_gang() -> None:
+    pair = job(need=wants(gpus_min=16, gpus_max=16, price_max=price(30)))
+    assert refused(pair, offer(f"a/{H100}/spot", 20)).code is Why.OVER_PRICE_MAX
+
+
 def test_capacity_that_is_not_told_is_worth_a_try() -> None:
     assert where(ask(job(), offer(f"a/{H100}/spot", 20, free=None))) == f"a/{H100}/spot"
 

@@ -186,6 +186,12 @@ def test_equal_jobs_that_cannot_be_placed_share_one_reason() -> None:
     assert plan.reports["j1"] is plan.reports["j2"]
 
 
+def test_jobs_that_differ_only_in_what_hurt_them_are_judged_apart() -> None:
+    cheap, dear = offer(f"a/{H100}/spot", 10), offer(f"b/{H100}/spot", 20)
+    plan = solve(ask([job("hurt", avoid=(cheap.pool.id,)), job("whole")], cheap, dear))
+    assert {p.job: p.pool.zone for p in plan.placements} == {"hurt": "b", "whole": "a"}
+
+
 def test_what_an_earlier_job_took_is_missing_in_the_reasons_of_the_next() -> None:
     cheap, dear = offer(f"a/{H100}/spot", 10, free=1), offer(f"b/{H100}/spot", 20)
     plan = solve(ask([job("j1"), job("j2")], cheap, dear))
