@@ -18,8 +18,8 @@ from dsched.scheduler.api.context import Api
 from dsched.scheduler.api.limit import GENEROUS, Buckets, Limits, Streams
 from dsched.scheduler.api.ports import NOTHING_MORE, Control, Desk, Extras, Feed, Queries
 from dsched.scheduler.api.route import Route, guarded
-from dsched.scheduler.api.routes import TABLE
 from dsched.scheduler.api.rows import JobRows
+from dsched.scheduler.api.table import TABLE
 from dsched.scheduler.api.watch import Watch
 from dsched.scheduler.auth.principal import Role, Roles
 from dsched.scheduler.store.bundles import Bundles

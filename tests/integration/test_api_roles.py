@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsched.scheduler.api.route import PEER
-from dsched.scheduler.api.routes import TABLE
+from dsched.scheduler.api.table import TABLE
 from dsched.scheduler.auth.principal import Peer, Role, Roles
 from tests.support.office import SPEC, Office, office
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ def read(*chunks: tuple[int, bytes], offset: int = 0) -> list[tuple[int, str]]:
 @given(data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_chunks_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    parts = [(start, data[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [(start, data[start:end]) for start, end in pairwise(edges)]
     assert read(*parts) == read((0, data))
 
 
