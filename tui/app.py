@@ -6,9 +6,10 @@ python -m dsched.tui.app [--server ADDR] [--readonly]
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual import on
 from textual.app import App, SystemCommand
@@ -16,15 +17,18 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
 
+from dsched.scheduler.wire.address import socket_path
 from dsched.scheduler.wire.api import Money
 from dsched.tui import probe
+from dsched.tui.daemon import Daemon
 from dsched.tui.feed import Feed, Link
 from dsched.tui.keys import MAIN
 from dsched.tui.messages import Fed, HistoryCame, Linked, MoneyCame
 from dsched.tui.screens.main import Main
 from dsched.tui.session import Session
 
-THEME = Theme(
+USAGE: Final = 2  # exit code: the command line is wrong
+THEME: Final = Theme(
     name="dsched",
     primary="#4F8CFF",
     secondary="#7AA2F7",
@@ -101,16 +105,21 @@ class Top(App[None]):
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dsched top", description="The fleet, the market and what happens, live.")
-    parser.add_argument("--server", default=None, metavar="ADDR", help="unix socket or URL of the daemon")
+    parser.add_argument(
+        "--server", default=None, metavar="ADDR", help="the daemon's socket [DSCHED_SERVER, DSCHED_STATE]"
+    )
     parser.add_argument("--readonly", action="store_true", help="without the keys that change something")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from dsched.tui.daemon import Daemon
-
     asked = arguments(sys.argv[1:] if argv is None else argv)
-    Top(Session(source=Daemon(asked.server), readonly=asked.readonly)).run()
+    try:
+        path = socket_path(asked.server, os.environ)
+    except ValueError as error:
+        sys.stderr.write(f"dsched top: {error}\n")
+        return USAGE
+    Top(Session(source=Daemon(path), readonly=asked.readonly)).run()
     return 0
 
 

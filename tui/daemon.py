@@ -1,77 +1,77 @@
-"""The daemon behind its unix socket, as the TUI's source: short calls in a thread, long ones on the loop."""
+"""The daemon behind its unix socket, as the TUI's source."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
-from dsched.scheduler.api.client import Client, ClientError
+from dsched.scheduler.api.asynchronous import Client
+from dsched.scheduler.api.client import ClientError, NoDaemon
 from dsched.scheduler.wire.api import Act, Attempt, Event, Feed, LogLine, Money, Offer, Plan
-from dsched.tui import stream
 from dsched.tui.source import SourceError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-_decode_feed: Final = msgspec.json.Decoder(Feed).decode
-_decode_line: Final = msgspec.json.Decoder(LogLine).decode
-_OTHER_VERSION: Final = "update: the daemon and this `dsched` must have the same version"
-
-
-def default_address() -> str:
-    """DSCHED_SERVER, else the socket in the state directory."""
-    if server := os.environ.get("DSCHED_SERVER"):
-        return server
-    state = os.environ.get("DSCHED_STATE") or Path.home() / ".local" / "state" / "dsched"
-    return str(Path(state) / "api.sock")
+_decode: Final = msgspec.json.Decoder(Feed).decode
+_OTHER_VERSION: Final = "the daemon and this `dsched` must have the same version: restart the older one"
 
 
 class Daemon:
-    def __init__(self, address: str | None) -> None:
-        self.address = (address or default_address()).removeprefix("unix:")
-        self._client = Client(self.address)
+    def __init__(self, path: str) -> None:
+        self.address = path
+        self._client = Client(path)
 
     async def feed(self) -> AsyncIterator[tuple[str, Feed | None]]:
-        async for name, data in stream.events(self.address, "/v1/feed"):
-            yield name, _decoded(_decode_feed, data) if name in ("snapshot", "delta") else None
+        try:
+            async for name, rows in self._client.feed(_feed):
+                yield name, rows if name in ("snapshot", "delta") else None
+        except ClientError as error:
+            raise _source_error(error) from error
 
     async def log(self, job: str) -> AsyncIterator[LogLine]:
-        async for line in stream.lines(self.address, f"/v1/jobs/{quote(job, safe='')}/logs?follow=1"):
-            yield _decoded(_decode_line, line)
+        try:
+            async for line in self._client.logs(job):
+                yield line
+        except ClientError as error:
+            raise _source_error(error) from error
 
     async def money(self) -> Money:
-        return await self._call(self._client.money)
+        return await self._call(self._client.calls.money)
 
     async def offers(self) -> list[Offer]:
-        return await self._call(lambda: self._client.offers(history=True))
+        return await self._call(self._client.calls.offers, history=True)
 
     async def attempts(self, job: str) -> list[Attempt]:
-        return await self._call(lambda: self._client.attempts(job))
+        return await self._call(self._client.calls.attempts, job)
 
     async def events(self, job: str, limit: int) -> list[Event]:
-        return (await self._call(lambda: self._client.events(job=job)))[-limit:]
+        return (await self._call(self._client.calls.events, job=job))[-limit:]
 
     async def explain(self, job: str) -> list[Plan]:
-        return await self._call(lambda: self._client.explain(job))
+        return await self._call(self._client.calls.explain, job)
 
     async def act(self, job: str, action: str, body: Act) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._call(lambda: self._client.act(job, action, body))
+        answer: dict[str, Any] = await self._call(self._client.calls.act, job, action, body)
         return answer
 
-    async def _call(self, ask: Callable[[], T]) -> T:
+    async def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await asyncio.to_thread(ask)
+            return await self._client.call(method, *args, **kwargs)
         except ClientError as error:
-            raise SourceError(error.problem["message"], error.problem.get("hint", "")) from error
+            raise _source_error(error) from error
 
 
-def _decoded(decode: Callable[[bytes], T], data: bytes) -> T:
+def _feed(data: str | bytes) -> Feed:
+    """Checked and four times as fast as the standard reader; fields that we do not know are dropped."""
     try:
-        return decode(data)
+        return _decode(data)
     except msgspec.DecodeError as error:
         raise SourceError(f"the daemon says what we do not understand: {error}", _OTHER_VERSION) from error
+
+
+def _source_error(error: ClientError) -> SourceError:
+    hint = error.problem.get("hint", "")
+    return SourceError(error.problem["message"], hint, absent=isinstance(error, NoDaemon))

@@ -8,6 +8,7 @@ from textual.binding import Binding
 
 CHANGES: Final = frozenset({"act"})  # actions that change something: a read-only session has none of them
 OF_JOBS: Final = frozenset({"act", "log", "explain", "open", "wide"})  # actions that need the Jobs tab
+ALWAYS: Final = frozenset({"help", "theme", "palette", "app.quit", "quit", "back"})  # those that need no daemon
 
 MAIN: Final[list[Binding]] = [
     Binding("1", "tab('jobs')", "Jobs", show=False),

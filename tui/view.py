@@ -1,12 +1,4 @@
-"""The filter language, and how tones become styles. Pure functions.
-
-running              the words of a row (id, name, place, ...) hold "running"
-state:running        this field holds it
-user=ana             this field is exactly that
-cost>10  eta<2h      a number, with k, M, %, or s, m, h, d
-!batch  !gpu:a100    not so
-name:"two words"     quotes keep blanks
-"""
+"""The filter language, and how tones become styles. Pure functions."""
 
 from __future__ import annotations
 
@@ -35,6 +27,16 @@ STYLES: Final[Mapping[Tone, str]] = {
     "dim": "$foreground 55%",
     "strong": "bold",
 }
+
+
+GRAMMAR: Final = (
+    ("running", "any word of a row holds it: id, name, user, state, place"),
+    ("state:running", "this field holds it"),
+    ("user=ana", "this field is exactly that"),
+    ("cost>10 eta<2h", "a number, with k, M, % or s, m, h, d"),
+    ("!batch !gpu:a100", "not so"),
+    ('name:"two words"', "quotes keep blanks"),
+)  # what the help page says of the language
 
 
 class FilterError(ValueError):

@@ -35,15 +35,18 @@ class Client:
         """One short call, in a thread: `await client.call(client.calls.jobs, all=True)`."""
         return await asyncio.to_thread(method, *args, **kwargs)
 
-    async def feed(self) -> AsyncIterator[tuple[str, Feed | None]]:
-        """("snapshot" | "delta" | "resync", rows); ("", None) is a sign of life. Ends when the daemon goes down."""
+    async def feed(self, decode: Callable[[str], Feed] = json.loads) -> AsyncIterator[tuple[str, Feed | None]]:
+        """("snapshot" | "delta" | "resync", rows); ("", None) is a sign of life. Ends when the daemon goes down.
+
+        `decode` is for those who watch a large fleet and have a faster reader of JSON, or one that checks.
+        """
         decoder = Decoder()
         async with self._stream("/v1/feed", "text/event-stream") as lines:
             async for line in lines:
                 if line.startswith(b":"):
                     yield "", None
                 elif message := decoder.take(line):
-                    yield message.event, cast(Feed, json.loads(message.data))
+                    yield message.event, decode(message.data)
 
     async def logs(self, job: str, *, rank: int = 0, follow: bool = True) -> AsyncIterator[LogLine]:
         """One rank's log from its start, and with `follow` until the job ends."""

@@ -16,6 +16,8 @@ from dsched.tui.session import Session
 from dsched.tui.source import SourceError
 from tests.tui import fleet
 
+PATIENCE_S = 15.0  # for a fact on a busy machine; what comes, comes in milliseconds
+
 
 class Clock:
     """Stands still until it is told."""
@@ -96,7 +98,7 @@ class Run:
 
     async def settle(self) -> None:
         """Until every message that is on its way was handled and painted."""
-        for _ in range(3):
+        for _ in range(2):
             await self.pilot.pause()
 
     async def push(self, feed: Feed) -> None:
@@ -104,9 +106,10 @@ class Run:
         await self.settle()
 
     async def until(self, fact: Callable[[], bool]) -> None:
-        """Wait for something to be so; a hang is the test's time-out."""
-        while not fact():
-            await self.pilot.pause(0.01)
+        """Wait for something to be so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not fact():
+                await self.pilot.pause(0.01)
         await self.settle()
 
     async def press(self, *keys: str) -> None:
@@ -126,7 +129,7 @@ async def running(
     daemon = FakeDaemon(fleet.snapshot()) if daemon is None else daemon
     clock = Clock()
     app = Top(Session(source=daemon, readonly=readonly, wall=clock.wall, clock=clock.monotonic))
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         run = Run(app, pilot, daemon, clock)
         await run.settle()
         yield run

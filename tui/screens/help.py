@@ -41,10 +41,8 @@ def text(active: Mapping[str, ActiveBinding]) -> Content:
     for names, what in keys(active):
         parts += [(f"  {names:<20}", "bold"), (f"{what}\n", "")]
     parts.append(("\nfilter\n", STYLES["dim"]))
-    for line in (view.__doc__ or "").splitlines():
-        if line.startswith("    "):
-            term, _, what = line.strip().partition("   ")
-            parts += [(f"  {term:<20}", "bold"), (f"{what.strip()}\n", "")]
+    for term, what in view.GRAMMAR:
+        parts += [(f"  {term:<20}", "bold"), (f"{what}\n", "")]
     for name, fields in (("jobs", view.JOB_FIELDS), ("market", view.OFFER_FIELDS), ("events", view.EVENT_FIELDS)):
         parts += [(f"  {name:<20}", STYLES["dim"]), (f"{' '.join(fields.names)}\n", "")]
     return Content.assemble(*parts)

@@ -21,7 +21,7 @@ from dsched.tui import view
 from dsched.tui.acting import Acting
 from dsched.tui.board import Changed
 from dsched.tui.feed import Link
-from dsched.tui.keys import CHANGES, MAIN, OF_JOBS
+from dsched.tui.keys import ALWAYS, CHANGES, MAIN, OF_JOBS
 from dsched.tui.screens import help as help_text
 from dsched.tui.screens.explain import Explain
 from dsched.tui.screens.log import Log
@@ -107,8 +107,13 @@ class Main(Acting):
         self.set_interval(1.0, self.second)
         self.linked()
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.second)  # once the new sizes are known
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in CHANGES and self.session.readonly:
+            return False
+        if not self.session.board.known and action not in ALWAYS and any(b.action.startswith(action) for b in MAIN):
             return False
         return not (action in OF_JOBS and self.tab != "jobs")
 
@@ -124,6 +129,7 @@ class Main(Acting):
     def apply(self, changed: Changed) -> None:
         if self.has_class("-unknown"):
             self.remove_class("-unknown")
+            self.refresh_bindings()
             self.tables[self.tab].focus()
         for tab, ids in (("jobs", changed.jobs), ("market", changed.offers), ("events", changed.events)):
             table = self.tables[tab]
@@ -257,7 +263,7 @@ class Main(Acting):
             problem.add_class("-on")
             return
         problem.remove_class("-on")
-        self.filters[self.tab] = event.value.strip()
+        self.filters[self.tab] = event.value.strip()  # "" is no filter
         self.tables[self.tab].filter(keep)
 
     @on(Input.Submitted, "#filter")
@@ -271,11 +277,11 @@ class Main(Acting):
         self.clear_filter()
         self.close_filter()
         if event.key:
-            self.app.simulate_key(event.key)
+            self.app.call_later(self.app.simulate_key, event.key)  # once the table has the focus
 
     def clear_filter(self) -> None:
         self.bar.value = ""
-        self.filters.pop(self.tab, None)
+        self.filters[self.tab] = ""
         self.tables[self.tab].filter(None)
 
     def on_key(self, event: events.Key) -> None:

@@ -27,7 +27,7 @@ def status(
     if frozen:
         groups.append((0, [("‖ frozen", STYLES["warn"])]))
     if readonly:
-        groups.append((6, [("read-only", STYLES["dim"])]))
+        groups.append((1, [("read-only", STYLES["warn"])]))
     if health is not None:
         note = health["market_note"]
         if note:
