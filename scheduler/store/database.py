@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dsched.scheduler.store.errors import Damaged, Locked, NewerSchema
+from dsched.scheduler.store.errors import Damaged, Locked, NewerSchema, StoreFailed
 from dsched.scheduler.store.migrations import HEAD
 
 if TYPE_CHECKING:
@@ -100,13 +100,17 @@ def hold(directory: Path) -> Hold:
 def open_writer(path: Path) -> Connection:
     """The one connection that writes: created, migrated and checked. The caller holds the directory.
 
-    Raises NewerSchema, and Damaged where the file is none of ours or fails SQLite's quick check.
+    Raises NewerSchema, Damaged where the file is none of ours or fails SQLite's quick check, StoreFailed where the disk
+    does not let us.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
     try:
         _set_up(connection)
         _prepare(connection, path)
+    except driver.OperationalError as error:  # the machine's fault, not the file's: disk full, read-only, I/O error
+        connection.close()
+        raise StoreFailed(path, str(error)) from error
     except driver.DatabaseError as error:
         connection.close()
         raise Damaged(path, str(error)) from error

@@ -72,6 +72,8 @@ class AmbiguousName(StoreError):
 def _remedy(what: str) -> str:
     if "full" in what:
         return "free some space there and start again"
+    if "ermission" in what or "read-only" in what or "readonly" in what:
+        return "make it writable for this user, or choose another directory with DSCHED_STATE"
     if "malformed" in what or "not a database" in what:
         return _LOOK_AND_RESTORE
     if "constraint" in what:

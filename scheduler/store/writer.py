@@ -86,10 +86,13 @@ class Store:
     def open(cls, directory: Path, *, on_failure: Callable[[StoreFailed], None] = lambda failure: None) -> Self:
         """Take the state directory and open its database, made or migrated where needed.
 
-        `on_failure` runs in the writer's thread. Raises Locked, NewerSchema or Damaged, with nothing changed.
+        `on_failure` runs in the writer's thread. Raises Locked, NewerSchema, Damaged or StoreFailed.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = hold(directory)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = hold(directory)
+        except OSError as error:
+            raise StoreFailed(directory, error.strerror or str(error)) from error
         try:
             return cls(directory / DATABASE, open_writer(directory / DATABASE), held, on_failure)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dsched.scheduler.core.units import Instant
 from dsched.scheduler.store import database
 from dsched.scheduler.store.backup import backup, restore
 from dsched.scheduler.store.check import check
-from dsched.scheduler.store.errors import StoreFailed
+from dsched.scheduler.store.errors import Damaged, Locked, StoreFailed
 from dsched.scheduler.store.writer import Store
 from tests.support.events import attempt_ended, attempted, billed, changed, submitted
 
@@ -90,3 +91,47 @@ def test_a_backup_restores_into_a_new_era(store: Store, tmp_path: Path) -> None:
     assert (restored.era, again.era, list(again.load().jobs)) == (6, 6, ["j1"])
     assert again.queries.meta("restored") == "77"
     again.close()
+
+
+def test_a_restore_after_a_crash_takes_nothing_from_the_old_wal(store: Store, tmp_path: Path) -> None:
+    store.commit_sync([submitted("j1")])
+    backup(store.path, tmp_path / "copy")
+    store.commit_sync([submitted(f"lost-{n}") for n in range(50)])
+    shutil.copytree(store.path.parent, tmp_path / "crashed")  # as a kill would leave it: much is in the WAL alone
+    assert (tmp_path / "crashed" / "state.db-wal").stat().st_size > 0
+
+    restored = restore(tmp_path / "copy", tmp_path / "crashed", wall=Instant(1))
+    again = Store.open(tmp_path / "crashed")
+    assert list(again.load().jobs) == ["j1"]
+    assert check(again.path) == []
+    again.close()
+    assert restored.kept is not None
+    assert len(open_kept(restored.kept)) == 51
+    assert sorted(path.name for path in (tmp_path / "crashed").iterdir() if "incoming" in path.name) == []
+
+
+def open_kept(path: Path) -> list[str]:
+    connection = database.open_reader(path)
+    jobs = [key for (key,) in connection.execute("SELECT key FROM job")]
+    connection.close()
+    return jobs
+
+
+def test_a_damaged_backup_is_refused_and_the_database_stays(store: Store, tmp_path: Path) -> None:
+    store.commit_sync([submitted("j1", reason="sound")])
+    backup(store.path, tmp_path / "copy")
+    content = (tmp_path / "copy").read_bytes()
+    (tmp_path / "copy").write_bytes(content.replace(b"a test says so", b"a test says no"))
+    store.close()
+    before = store.path.read_bytes()
+    with pytest.raises(Damaged, match="not what was written"):
+        restore(tmp_path / "copy", store.path.parent, wall=Instant(1))
+    assert store.path.read_bytes() == before
+    forced = restore(tmp_path / "copy", store.path.parent, wall=Instant(1), force=True)
+    assert [finding.code for finding in forced.findings] == ["chain"]
+
+
+def test_no_restore_under_a_running_daemon(store: Store, tmp_path: Path) -> None:
+    backup(store.path, tmp_path / "copy")
+    with pytest.raises(Locked):
+        restore(tmp_path / "copy", store.path.parent, wall=Instant(1))

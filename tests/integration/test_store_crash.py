@@ -98,6 +98,11 @@ def test_a_full_disk_stops_the_store_and_loses_nothing_acknowledged(small_disk: 
         store.commit_sync([submitted("after")])
     store.close()
     assert len(acknowledged) > 20
+    (small_disk / "more").write_bytes(b"")
+    subprocess.run(f"cat /dev/zero > {small_disk}/more", shell=True, stderr=subprocess.DEVNULL, check=False)
+    with pytest.raises(StoreFailed, match="full"):
+        Store.open(small_disk).commit_sync([submitted("after")])
+    (small_disk / "more").unlink()
 
     # The remedy: a bigger disk.
     bigger = small_disk.parent / "bigger"

@@ -122,3 +122,14 @@ def counters(log: Log) -> Any:
 
 def test_the_counters_come_back_with_the_state(log: Log) -> None:
     assert counters(log) == (1, 0, 1, 32)
+
+
+def test_an_event_cannot_be_linked_to_another_one_before_it(log: Log) -> None:
+    log.connection.execute("DELETE FROM event WHERE seq = 3")
+    log.connection.execute("UPDATE event SET prev_hash = (SELECT hash FROM event WHERE seq = 2) WHERE seq = 4")
+    assert ("chain", "event 4") in codes(log)
+
+
+def test_an_event_cannot_take_another_place(log: Log) -> None:
+    log.connection.execute("UPDATE event SET seq = 6 WHERE seq = 5")
+    assert ("chain", "event 6") in codes(log)

@@ -22,7 +22,7 @@ from dsched.scheduler.core.snapshot import ROWS
 from dsched.scheduler.core.state import IntentState, JobState, NodeState
 from dsched.scheduler.store import database, log, tables
 from dsched.scheduler.store.database import connect_memory, driver
-from dsched.scheduler.store.errors import Damaged, NewerSchema
+from dsched.scheduler.store.errors import Damaged, NewerSchema, StoreFailed
 from dsched.scheduler.store.migrations import HEAD, run
 from dsched.scheduler.store.writer import Store
 from tests.support.events import submitted
@@ -157,6 +157,12 @@ def test_a_file_that_is_no_database_is_refused_with_the_remedy(tmp_path: Path, c
     (tmp_path / "state.db").write_bytes(content)
     with pytest.raises(Damaged, match="dsched db restore"):
         Store.open(tmp_path)
+
+
+def test_a_directory_that_cannot_be_made_is_said_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFailed, match=r"cannot write .*Not a directory"):
+        Store.open(tmp_path / "file" / "state")
 
 
 def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
