@@ -5,13 +5,15 @@ A daemon that is away for an hour finds every start, exit and notice, the latest
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Final
 
 from dsched.scheduler.wire.agent import Fact
 
 FACTS_MAX: Final = 4_096  # beyond it the oldest save goes: a later one outdates it, other facts are few
-BATCH_MAX: Final = 256  # facts per report: about 64 KiB
+BATCH_MAX: Final = 256  # facts per report
+BATCH_BYTES: Final = 256 * 1024  # of their JSON: a few ends with hostile tails, and far below the daemon's own bound
 
 
 class Outbox:
@@ -38,7 +40,12 @@ class Outbox:
         """The next batch; waits for one."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting)
-            for key in list(self._waiting)[:BATCH_MAX]:
+            size = 0
+            while self._waiting and len(self._taken) < BATCH_MAX:
+                key, fact = next(iter(self._waiting.items()))
+                size += len(json.dumps(fact))
+                if self._taken and size > BATCH_BYTES:
+                    break
                 self._taken.append(self._waiting.pop(key))
             return list(self._taken)
 

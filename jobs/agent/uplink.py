@@ -4,7 +4,8 @@ Three threads, each blocking on its own connection; what they hear is posted to 
 long as the lease lasts: every call is repeated with jitter until it is answered, and nothing else depends on it.
 
     401   the daemon does not know the session (it was restarted): hello again, with what runs; nothing is stopped
-    410   this node is not ours any more        403   the secret is wrong        both: stop everything and end
+    410   this node is not ours any more: stop everything and end; as 403 to a hello (the secret is wrong)
+    4xx   this call will never be granted: dropped
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ BACKOFF_LOCAL_S: Final = (
     0.5  # cap on a unix socket: a restarted daemon is heard of at once, and a connect costs nothing
 )
 BACKOFF_REMOTE_S: Final = 10.0
+HELLO: Final = "/agent/v1/hello"
 BUNDLE_MAX: Final = 2 * 1024**3
 
 
@@ -146,7 +148,7 @@ class Uplink:
             time.sleep(backoff.next_s())
 
     def _hello(self, link: Link) -> int:
-        welcome = self._json(link, "/agent/v1/hello", dict(self._listener.greeting()))
+        welcome = self._json(link, HELLO, dict(self._listener.greeting()))
         self._listener.leased(int(welcome["lease_until"]))
         self._session.set(str(welcome["session"]))
         note("uplink.welcome", daemon=self._home.address)
@@ -272,7 +274,7 @@ class Uplink:
         said = f"{path.partition('?')[0]}: {answer.status} {answer.body[:200].decode('utf-8', 'replace')}"
         if answer.status == 401:
             raise SessionLost(said)
-        if answer.status in (403, 410):
+        if answer.status == 410 or (answer.status == 403 and path == HELLO):
             raise Gone(said)
         if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
             raise Refused(said)

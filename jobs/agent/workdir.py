@@ -25,6 +25,7 @@ INHERITED: Final = frozenset(
     name
     for line in (
         "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR VIRTUAL_ENV PYTHONPATH LD_LIBRARY_PATH",
+        "DSCHED_NODE_DIR",  # by this a cloud that embeds the node finds what belongs to it
         "SSL_CERT_FILE SSL_CERT_DIR http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY",
     )
     for name in line.split()

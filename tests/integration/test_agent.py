@@ -105,7 +105,7 @@ def test_a_rank_finds_the_contract_in_its_environment_and_nothing_of_the_agents_
         }
         assert wanted.items() <= env.items()
         assert control == "True\n"
-        assert not {"AWS_SECRET_ACCESS_KEY", "DSCHED_METADATA", "DSCHED_NODE_DIR"} & env.keys()
+        assert not {"AWS_SECRET_ACCESS_KEY", "DSCHED_METADATA"} & env.keys()
 
 
 def test_ranks_stand_behind_everything_else_on_the_machine(tmp_path: Path) -> None:
@@ -338,11 +338,11 @@ def test_a_rebalance_hint_is_told_and_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_notice_is_heard_with_an_expired_token(tmp_path: Path) -> None:
     with agent(tmp_path) as running:
-        running.home.wait(lambda: running.home.hellos)
+        until(lambda: running.meta.tokens_granted == 2)  # one asks who it is, the other watches
         running.meta.forget_tokens()
         running.meta.interrupt(60)
         running.home.fact("noticed", what="interrupt")
-        assert running.meta.tokens_granted > 2
+        assert running.meta.tokens_granted == 3
 
 
 def test_the_lease_ends_everything_although_the_daemon_is_silent_and_the_rank_deaf(tmp_path: Path) -> None:
@@ -440,6 +440,17 @@ def test_a_node_that_is_not_ours_any_more_saves_and_ends(tmp_path: Path, status:
         running.home.forget()
         assert running.wait() == 0
         assert (tmp_path / "saved").exists()
+
+
+def test_a_log_that_the_daemon_refuses_costs_the_log_and_nothing_else(tmp_path: Path) -> None:
+    with agent(tmp_path) as running:
+        running.home.log_status = 403
+        running.home.start("echo refused")
+        running.home.fact("exited", exits={"0": 0})
+        until(lambda: "logs.refused" in running.errors.read_text())
+        running.home.log_status = 200
+        running.home.start("echo taken", generation=2)
+        running.home.wait(lambda: running.home.log(generation=2) == b"taken\n")
 
 
 def test_leave_tells_everything_before_the_agent_ends(tmp_path: Path) -> None:

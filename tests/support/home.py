@@ -30,6 +30,7 @@ class FakeHome:
         self.logs: dict[tuple[str, int, int], bytearray] = {}
         self.bundles: dict[str, bytes] = {}
         self.status = 200  # of every call, where it is not 200
+        self.log_status = 200
         self.lose_answers = 0  # take this many reports and close the connection instead of an answer
         self.changed = threading.Condition()
         self._orders: list[dict[str, Any]] = []
@@ -157,6 +158,8 @@ class FakeHome:
         with self.changed:
             if query["session"] != str(self._session):
                 return 401, {}
+            if self.log_status != 200:
+                return self.log_status, {}
             held = self.logs.setdefault((query["job"], int(query["generation"]), int(query["rank"])), bytearray())
             offset = int(query["offset"])
             if offset <= len(held):

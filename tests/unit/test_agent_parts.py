@@ -1,0 +1,392 @@
+"""The agent's parts, each alone: what they keep, what they bound, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from dsched.jobs.agent import lease as lease_module
+from dsched.jobs.agent import outbox, proc, spool
+from dsched.jobs.agent.client import Backoff, Link, LinkError
+from dsched.jobs.agent.clock import boot_ms, to_boot, wall_ms
+from dsched.jobs.agent.control import ControlFile
+from dsched.jobs.agent.identity import ConfigurationError, parse
+from dsched.jobs.agent.lease import Lease
+from dsched.jobs.agent.loop import Loop
+from dsched.jobs.agent.notices import deadline_of
+from dsched.jobs.agent.outbox import Outbox
+from dsched.jobs.agent.progress import Reports, Silence
+from dsched.jobs.agent.spool import Spool, Stream
+from dsched.scheduler.wire.agent import Fact, Progress, Saved
+
+# -- the way home --------------------------------------------------------------------------------------------------
+
+
+def serve(path: Path, *answers: bytes) -> None:
+    """One answer per connection, whatever is asked."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+
+    def work() -> None:
+        with listening:
+            for answer in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n", b"hello"),
+        (b"HTTP/1.0 200 OK\ncontent-length: 0\n\n", b""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    ],
+)
+def test_an_answer_is_read_in_every_framing(tmp_path: Path, answer: bytes, body: bytes) -> None:
+    serve(tmp_path / "s", answer)
+    link = Link(f"unix:{tmp_path}/s")
+    assert link.request("GET", "/", timeout_s=5).body == body
+    link.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nno length",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 " + b"x" * 100_000,
+        b"SSH-2.0-OpenSSH\r\n",
+    ],
+)
+def test_an_answer_that_is_none_is_a_link_error(tmp_path: Path, answer: bytes) -> None:
+    serve(tmp_path / "s", answer)
+    with pytest.raises(LinkError):
+        Link(f"unix:{tmp_path}/s").request("GET", "/", timeout_s=5)
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+    serve(tmp_path / "s", answer + b"a", answer + b"b")
+    link = Link(f"unix:{tmp_path}/s")
+    assert [link.request("GET", "/", timeout_s=5).body for _ in range(2)] == [b"a", b"b"]
+    link.close()
+
+
+@pytest.mark.parametrize("address", ["ftp://host", "host:80", "https://", ""])
+def test_an_address_that_cannot_be_dialled_is_named(address: str) -> None:
+    with pytest.raises(ValueError, match="unix:/path"):
+        Link(address)
+
+
+def test_a_backoff_grows_to_its_cap_and_starts_anew() -> None:
+    backoff = Backoff(1.0, 5.0, lambda _low, high: high)
+    assert [backoff.next_s() for _ in range(3)] == [3.0, 5.0, 5.0]
+    backoff.reset()
+    assert backoff.next_s() == 3.0
+
+
+# -- facts ---------------------------------------------------------------------------------------------------------
+
+
+def progress(step: int, *, first: bool = False) -> Progress:
+    fact: Progress = {"kind": "progress", "job": "j", "generation": 1, "step": step, "at": step}
+    return {**fact, "first": True} if first else fact
+
+
+def saved(step: int) -> Saved:
+    return {"kind": "saved", "job": "j", "generation": 1, "step": step, "uri": "u", "at": step}
+
+
+def test_progress_waits_with_its_last_value_only_and_facts_stay_in_order() -> None:
+    box = Outbox()
+    facts: list[Fact] = [progress(1, first=True), progress(2), saved(2), progress(3), progress(4)]
+    for fact in facts:
+        box.put(fact)
+    assert box.take() == [progress(1, first=True), saved(2), progress(4)]
+
+
+def test_a_batch_stays_until_the_daemon_has_answered_for_it() -> None:
+    box = Outbox()
+    box.put(saved(1))
+    taken = box.take()
+    box.put(saved(2))
+    assert (taken, box.empty()) == ([saved(1)], False)
+    box.done()
+    assert box.take() == [saved(2)]
+
+
+def test_a_full_outbox_loses_the_oldest_save_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FACTS_MAX", 3)
+    box = Outbox()
+    start: Fact = {"kind": "started", "job": "j", "generation": 1, "at": 0}
+    for fact in (start, saved(1), saved(2), saved(3)):
+        box.put(fact)
+    assert (box.take(), box.dropped) == ([start, saved(2), saved(3)], 1)
+
+
+def test_a_batch_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "BATCH_BYTES", 2 * len(json.dumps(saved(1))))
+    box = Outbox()
+    for step in range(3):
+        box.put(saved(step))
+    assert len(box.take()) == 2
+
+
+# -- logs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stream:
+    monkeypatch.setattr(spool, "SEGMENT", 10)
+    return Spool(tmp_path).stream("j", 1, 0)
+
+
+def read_all(stream: Stream) -> bytes:
+    data, offset = b"", stream.acked
+    while piece := stream.read(offset):
+        data += piece
+        offset += len(piece)
+    return data
+
+
+def test_a_stream_is_read_back_across_its_segments(stream: Stream) -> None:
+    text = bytes(range(97, 123))
+    stream.append(text[:3])
+    stream.append(text[3:])
+    assert read_all(stream) == text
+    assert stream.tail() == text
+
+
+def test_what_the_daemon_holds_is_deleted_segment_by_segment(stream: Stream, tmp_path: Path) -> None:
+    stream.append(b"x" * 35)
+    stream.resume(25)
+    assert sorted(path.name for path in (tmp_path / "j/1.0").iterdir()) == ["2", "3"]
+    stream.resume(21)  # the daemon lost the end of its file
+    assert len(read_all(stream)) == 14
+    stream.resume(3)  # more than we still have
+    assert stream.acked == stream.floor == 20
+
+
+def test_output_beyond_the_bound_is_dropped_and_the_stream_says_so(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "STREAM_MAX", 100)
+    stream.append(b"a" * 90)
+    stream.append(b"b" * 50)
+    stream.resume(90)
+    stream.append(b"c")
+    assert read_all(stream) == b"\n[dsched: 50 bytes of output were dropped]\nc"
+
+
+def test_a_full_disk_drops_output_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text("not a directory")
+    stream = Spool(tmp_path).stream("j", 1, 0)
+    stream.append(b"lost")
+    assert (stream.end, stream.dropped, stream.tail()) == (0, 4, b"lost")
+
+
+# -- the lease -----------------------------------------------------------------------------------------------------
+
+
+class Timeline:
+    """Runs a lease's timers and writes down when they rang, in milliseconds before its end."""
+
+    def __init__(self, left_ms: int, drain_ms: int) -> None:
+        self.loop = Loop()
+        self.rang: list[str] = []
+        self.kill_at = 0
+        self.lease = Lease(
+            self.loop,
+            drain_ms,
+            drain=self._drain,
+            kill=lambda: self.rang.append("kill"),
+            end=self._end,
+            moved=lambda _until: None,
+        )
+        self.lease.extend(wall_ms() + left_ms)
+
+    def _drain(self, kill_at: int) -> None:
+        self.rang.append("drain")
+        self.kill_at = kill_at
+
+    def _end(self) -> None:
+        self.rang.append("end")
+        self.loop.stop(0)
+
+
+def test_a_lease_drains_then_kills_then_ends() -> None:
+    line = Timeline(left_ms=60, drain_ms=40)
+    line.loop.run()
+    assert line.rang == ["drain", "kill", "end"]
+    assert line.lease.until - 40 <= line.kill_at <= line.lease.until
+    assert boot_ms() >= line.lease.until
+
+
+def test_a_lease_already_over_ends_at_once() -> None:
+    line = Timeline(left_ms=-1_000, drain_ms=40)
+    line.loop.run()
+    assert line.rang == ["drain", "kill", "end"]
+
+
+def test_an_answer_extends_and_an_older_one_does_not_shorten() -> None:
+    line = Timeline(left_ms=60_000, drain_ms=10)
+    line.lease.extend(wall_ms() + 120_000)
+    line.lease.extend(wall_ms() + 30_000)
+    assert abs(line.lease.until - (boot_ms() + 120_000)) < 1_000
+
+
+def test_after_a_notice_nothing_extends_and_draining_begins_now() -> None:
+    line = Timeline(left_ms=60_000, drain_ms=10)
+    line.lease.cut_to(wall_ms() + 50)
+    line.lease.extend(wall_ms() + 120_000)
+    line.loop.run()
+    assert line.rang == ["drain", "kill", "end"]
+
+
+def test_a_notice_after_the_lease_cannot_lengthen_it() -> None:
+    line = Timeline(left_ms=5_000, drain_ms=10)
+    until = line.lease.until
+    line.lease.cut_to(wall_ms() + 120_000)
+    assert line.lease.until == until
+
+
+def test_a_lease_shorter_than_its_drain_time_still_works_for_half_of_it() -> None:
+    line = Timeline(left_ms=60_000, drain_ms=120_000)
+    line.loop.post(lambda: line.loop.stop(0))
+    line.loop.run()
+    assert line.rang == []
+    assert line.lease.until - line.lease.kill_at == lease_module.KILL_MARGIN_MS
+
+
+def test_a_jump_of_the_wall_clock_moves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Timeline(left_ms=60_000, drain_ms=10)
+    until = line.lease.until
+    monkeypatch.setattr("dsched.jobs.agent.clock.wall_ms", lambda: wall_ms() + 3_600_000)
+    assert line.lease.until == until
+    assert to_boot(wall_ms()) < boot_ms()
+
+
+# -- words from outside --------------------------------------------------------------------------------------------
+
+USER_DATA = {
+    "cluster": "c",
+    "token": "t",
+    "daemon": "unix:/s",
+    "secret": "s",
+    "lease_until": 1,
+    "drain_ms": 1,
+    "heartbeat_ms": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (json.dumps({**USER_DATA, "lease_until": "soon"}).encode(), "lease_until must be int, not 'soon'"),
+        (json.dumps({**USER_DATA, "drain_ms": True}).encode(), "drain_ms must be int"),
+        (json.dumps({name: USER_DATA[name] for name in USER_DATA if name != "secret"}).encode(), "secret must be str"),
+        (b" " * 20_000, "the limit is 16384"),
+    ],
+)
+def test_user_data_that_cannot_work_is_refused_by_name(raw: bytes, place: str) -> None:
+    with pytest.raises(ConfigurationError, match=place):
+        parse(raw)
+
+
+def test_the_deadline_of_an_action_is_read_with_and_without_fractions() -> None:
+    assert deadline_of(b'{"action": "terminate", "time": "2026-01-01T00:02:00Z"}') == 1_767_225_720_000
+    assert deadline_of(b'{"action": "stop", "time": "2026-01-01T00:02:00.250Z"}') == 1_767_225_720_250
+
+
+def test_an_action_that_cannot_be_read_means_now() -> None:
+    assert abs(deadline_of(b"<html>") - wall_ms()) < 1_000
+
+
+def test_reports_of_any_shape_do_no_harm(tmp_path: Path) -> None:
+    told: list[Fact] = []
+    said: list[str] = []
+    reports = Reports(Loop(), tmp_path / "s", "j", 1, tell=told.append, say=said.append)
+    hostile: list[object] = [[], 1, {}, {"event": []}, {"event": "step"}, {"event": "step", "step": -1}]
+    hostile += [{"event": "step", "step": True}, {"event": "step", "step": 10**30}, {"event": "saved", "step": "9"}]
+    words = [json.dumps(body).encode() for body in hostile] + [b"\xff" * 100, b"[" * 5_000]
+    words += [
+        b'{"event": "step", "step": 7, "loss": Infinity, "tokens_per_s": "fast", "step_ms": 2}',
+        b'{"event": "ready", "step": 6, "fallback": "7: damaged \\ud800"}',
+        b'{"event": "alarm", "step": 6, "reason": "two digests"}',
+    ]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as rank:
+        for word in words:
+            rank.sendto(word, str(tmp_path / "s"))
+            reports.receive()
+    reports.close()
+    assert [fact["kind"] for fact in told] == ["progress", "saved"]
+    assert {"step": 7, "step_ms": 2.0, "first": True}.items() <= told[0].items()
+    assert not {"loss", "tokens_per_s"} & told[0].keys()
+    assert told[1]["kind"] == "saved"
+    assert told[1].get("fallback") == "7: damaged ?"
+    assert said == ["alarm at step 6: two digests"]
+
+
+@pytest.mark.parametrize(
+    ("heard_ago", "cpu_ms", "hangs"), [(None, 0, False), (2_000, 0, True), (2_000, 500, False), (0, 0, False)]
+)
+def test_a_hang_is_silence_after_a_word_and_without_cpu(
+    monkeypatch: pytest.MonkeyPatch, heard_ago: int | None, cpu_ms: int, hangs: bool
+) -> None:
+    now = 1_000_000
+    monkeypatch.setattr("dsched.jobs.agent.progress.boot_ms", lambda: now)
+    silence = Silence(hang_ms=1_000)
+    now += 2_500
+    assert silence.hangs(0 if heard_ago is None else now - heard_ago, cpu_ms) is hangs
+
+
+def test_a_control_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    control = ControlFile(tmp_path / "control", 5)
+    control.checkpoint_now()
+    control.deadline(9)
+    assert json.loads(control.path.read_bytes()) == {"interval_ms": 5, "checkpoint": 1, "deadline_ms": 9}
+    ControlFile(tmp_path / "missing" / "control", 5).deadline(9)
+
+
+# -- processes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_process_is_read_whatever_its_name_is(tmp_path: Path) -> None:
+    hostile = tmp_path / "a) Z 1 (b"
+    hostile.symlink_to("/bin/sleep")
+    pid = os.posix_spawn(str(hostile), ["x", "1000"], {"MARK": "yes", "OTHER": "no"}, setsid=True)
+    try:
+        row = proc.read(pid)
+        assert row is not None
+        assert (row.pid, row.ppid, row.session, row.dead) == (pid, os.getpid(), pid, False)
+        assert pid in proc.below(os.getpid(), proc.scan())
+        assert proc.marks(pid, ("MARK",)) == {"MARK": "yes"}
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    assert proc.read(pid) is None
+
+
+def test_a_broken_callback_does_not_end_the_loop() -> None:
+    loop = Loop()
+    loop.post(lambda: [][0])
+    loop.after(1, lambda: loop.stop(7))
+    assert (loop.run(), loop.failures) == (7, 1)
