@@ -9,7 +9,8 @@
       Invalid     our bug or a retired shape: never again
       Ambiguous   no answer, it may have happened: repeat with the same token, or ask nodes()
 
-Adapters translate; nothing above them sees an exception of a cloud's own library. The cloud's words stay in `__cause__`.
+Adapters translate; nothing above them sees an exception of a cloud's own library. The cloud's words
+stay in `__cause__`.
 """
 
 from __future__ import annotations
@@ -96,7 +97,10 @@ class Notice:
 
 
 class ProviderError(Exception):
-    """`code` is the cloud's own word, `scope` how much of the market it condemns, `cooldown` for how long (market time)."""
+    """`code` is the cloud's own word, `scope` how much of the market it condemns, `cooldown` for how long.
+
+    The cool-down runs in market time.
+    """
 
     cooldown: Millis = Millis(0)
 
@@ -162,15 +166,24 @@ class Provider(Protocol):
         ...
 
     async def nodes(self, tokens: Collection[str] | None = None) -> list[Node]:
-        """All of ours (or those of `tokens`), the recently dead too: the truth. Raises ProviderError, never lies by omission."""
+        """All of ours (or those of `tokens`), the recently dead too: the truth.
+
+        Raises ProviderError, never lies by omission.
+        """
         ...
 
     async def terminate(self, refs: Collection[NodeRef]) -> None:
-        """Ask for the end of `refs`. Idempotent; unknown and dead refs are fine. Proof of the end comes from nodes()."""
+        """Ask for the end of `refs`. Idempotent; unknown and dead refs are fine.
+
+        Proof of the end comes from nodes().
+        """
         ...
 
     def events(self) -> AsyncIterator[Notice]:
-        """Hints, as they come; never ends by itself. Reconnects inside; after a gap it yields one GONE and one PRICES hint."""
+        """Hints, as they come; never ends by itself.
+
+        Reconnects inside; after a gap it yields one GONE and one PRICES hint.
+        """
         ...
 
 

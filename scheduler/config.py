@@ -1,4 +1,7 @@
-"""The daemon's settings: defaults, then `config.toml` in the state directory, then the command line. Each knows its unit."""
+"""The daemon's settings: defaults, then `config.toml` in the state directory, then the command line.
+
+Each name tells its unit.
+"""
 
 from __future__ import annotations
 

@@ -140,7 +140,8 @@ class Daemon:
     async def _providers(self) -> dict[str, Provider]:
         if not self.config.local:
             return {}
-        from dsched.providers.local.start import Options, ensure
+        from dsched.providers.local.options import Options
+        from dsched.providers.local.start import ensure
 
         config = self.config
         options = Options(

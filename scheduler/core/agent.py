@@ -1,4 +1,4 @@
-"""The machines as their agents tell of them: heard, ranks started, ranks reaped, checkpoints committed, leases renewed."""
+"""The machines as their agents tell of them: heard, ranks started and reaped, checkpoints committed, leases renewed."""
 
 from __future__ import annotations
 

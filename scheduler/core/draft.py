@@ -23,7 +23,10 @@ class Dice(Protocol):
 
 @dataclass(slots=True)
 class Draft:
-    """Events are folded into the state as they are written, so that what follows sees them; `undo` takes all of it back."""
+    """Events are folded into the state as they are written, so that what follows sees them.
+
+    `undo` takes all of it back.
+    """
 
     state: State
     now: Moment
@@ -91,7 +94,10 @@ class Draft:
         data: Mapping[str, Any] | None = None,
         **changed: Any,
     ) -> Node:
-        """Change a node's row, through the state table when a fact is given. Returns the new row, as far as it is kept."""
+        """Change a node's row, through the state table when a fact is given.
+
+        Returns the new row, or the old one when the node has left the working set.
+        """
         if fact is not None:
             changed["state"] = step(NODE, node.state, fact)
         self.say(f"node.{kind}", Change("node", node.id, changed), job=node.job, node=node.id, why=why, data=data)

@@ -40,7 +40,7 @@ def set_limit(draft: Draft, wish: SetBudget) -> str:
 
 
 def watch(draft: Draft) -> None:
-    """Compare every limited budget with its spend: alerts at the levels, and a stop that still pays for its checkpoint."""
+    """Compare every limited budget with its spend: alerts at the levels, a stop that can still pay its checkpoint."""
     state, now = draft.state, draft.now
     if all(budget.limit is None for budget in state.budgets.values()):
         return

@@ -1,8 +1,9 @@
 """The event log's unit: what happened, when, why, and which fields of which rows it changed.
 
-The state is a fold of events and nothing else: `fold` replays one event by replacing fields. So a log can be read by people
-(kind, why) and replayed by machines (changes), and no second description of a transition exists that could disagree.
-Progress, telemetry and quotes are no events: they live in last-value tables.
+The state is a fold of events and nothing else: `fold` replays one event by replacing fields. So a log
+can be read by people (kind, why) and replayed by machines (changes), and no second description of a
+transition exists that could disagree. Progress, telemetry and quotes are no events: they live in
+last-value tables.
 """
 
 from __future__ import annotations

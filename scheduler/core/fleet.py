@@ -1,8 +1,8 @@
 """The machines as their providers tell of them: found, arrived, noticed, gone.
 
-Level-triggered: every list of a provider is compared with what we believe. A machine of ours that no row claims is an
-orphan and is ended, for ever, every time it is seen. A machine that is missing from a list is only gone when the provider
-says so or when its lease has run out.
+Level-triggered: every list of a provider is compared with what we believe. A machine of ours that no
+row claims is an orphan and is ended, for ever, every time it is seen. A machine that is missing from a
+list is only gone when the provider says so or when its lease has run out.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _lost(draft: Draft, job: Job, node: Node, by: str, *, taken: bool) -> None:
 
 
 def noticed(draft: Draft, message: NodeNoticed) -> None:
-    """The cloud will take this node: its lease ends then, its gang saves and leaves, a replacement is looked for now."""
+    """The cloud will take this node: its lease ends then, its gang saves and leaves, a successor is looked for now."""
     state = draft.state
     node = state.nodes.get(message.node)
     if node is None or (node.notice is not None and node.notice <= message.deadline):

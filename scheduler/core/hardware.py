@@ -33,7 +33,10 @@ class Shape:
     memory_gib: int
 
     def tflops(self, *, fp8: bool) -> float:
-        """The node's peak for ranking: FP8 where the job can use it and the chip has it, else BF16. CPUs count 0.05 per vCPU."""
+        """The node's peak for ranking: FP8 where the job can use it and the chip has it, else BF16.
+
+        CPUs count 0.05 per vCPU.
+        """
         if self.accelerator is None:
             return 0.05 * self.vcpus
         per_gpu = self.accelerator.fp8_tflops if fp8 and self.accelerator.fp8_tflops else self.accelerator.bf16_tflops

@@ -1,4 +1,4 @@
-"""The ledger: every interval of every machine at the price in force, with the on-demand price of the same shape beside it."""
+"""The ledger: every interval of every machine at the price in force, and the shape's on-demand price beside it."""
 
 from __future__ import annotations
 

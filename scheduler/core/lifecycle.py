@@ -6,7 +6,7 @@ quiet (its agent reported them reaped, the provider says terminated, or the leas
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
@@ -374,7 +374,7 @@ def _quote(attempt: Attempt) -> str:
 def end(draft: Draft, job: Job, fact: JobFact, why: str, *, exit_code: int | None = None) -> None:
     """The job is over; its nodes go to the next one or back."""
     nodes = (*job.nodes, *job.next_nodes)
-    changed = {"exit_code": exit_code} if exit_code is not None else {}
+    changed: dict[str, Any] = {"exit_code": exit_code} if exit_code is not None else {}
     draft.job(
         job, "ended", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, ended=draft.now.market, **changed
     )

@@ -1,7 +1,8 @@
 """From plan to intents: what the planner chose becomes durable wishes, and a refusal becomes a cool-down.
 
-The planner is asked only when something changed that could let a waiting job run, and only about the heads of the queue:
-jobs of one class fit the same offers, so when its first job finds nothing the rest of the class waits too.
+The planner is asked only when something changed that could let a waiting job run, and only about the
+heads of the queue: jobs of one class fit the same offers, so when its first job finds nothing the rest
+of the class waits too.
 """
 
 from __future__ import annotations
@@ -342,12 +343,13 @@ def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
 
 
 def _tell(draft: Draft, intent: Intent, error: str) -> None:
+    where = intent.pool.id if intent.pool else "?"
     alert = Alert(
         id=f"{intent.provider}-refuses-{draft.now.wall}",
         made=draft.now,
         severity="critical",
         title=f"{intent.provider} refuses launches",
-        text=f"{error} (asked for {intent.count} x {intent.pool.id if intent.pool else '?'}); dsched doctor names the fix",
+        text=f"{error} (asked for {intent.count} x {where}); dsched doctor names the fix",
     )
     if any(other.text == alert.text for other in draft.state.alerts.values()):
         return  # it is still on its way
@@ -369,7 +371,10 @@ def unanswered(draft: Draft, message: LaunchUnanswered) -> None:
 
 
 def retry(draft: Draft) -> None:
-    """Send again what was not answered, with the same token; give up only when nobody wants it and the lease is over."""
+    """Send again what was not answered, with the same token.
+
+    It is given up only when nobody wants it and the lease is over.
+    """
     for intent in list(draft.state.intents.values()):
         if intent.state is IntentState.AMBIGUOUS and intent.due <= draft.now.wall:
             resend(draft, intent)
@@ -396,9 +401,10 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
     state.offers.update(fresh)
     for node in list(state.nodes.values()):
         offer = fresh.get(node.pool.id)
-        if offer is not None and offer.quote is not None and node.launched is not None:
-            if offer.quote.price != node.rate:
-                ledger.reprice(draft, node, offer.quote, offer.on_demand)
+        if offer is None or offer.quote is None or node.launched is None:
+            continue
+        if offer.quote.price != node.rate:
+            ledger.reprice(draft, node, offer.quote, offer.on_demand)
     if moved:
         wake(state)
 

@@ -1,7 +1,7 @@
 """What we know: the rows, and the state that holds them in memory.
 
-Rows are immutable; `State.fold` replaces them, and is the only thing that does. What is not durable (heartbeats, progress,
-offers) is kept beside the rows and is learned again after a restart.
+Rows are immutable; `State.fold` replaces them, and is the only thing that does. What is not durable
+(heartbeats, progress, offers) is kept beside the rows and is learned again after a restart.
 """
 
 from __future__ import annotations

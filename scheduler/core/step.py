@@ -2,8 +2,9 @@
 
     handle(state, message, now, rng, ...) -> Step(events, effects, answer)
 
-The state is folded as events are written, so it is ahead of the disk until the caller has made them durable; effects may
-only be carried out after that. When a message cannot be handled nothing has changed and the exception says why.
+The state is folded as events are written, so it is ahead of the disk until the caller has made them
+durable; effects may only be carried out after that. When a message cannot be handled nothing has
+changed and the exception says why.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _hello(draft: Draft, message: AgentHello) -> Instant:
 
 
 def _restarted(draft: Draft) -> None:
-    """Nothing is assumed about the time that the daemon was away: ask every open intent again, look at every provider."""
+    """Nothing is assumed about the time away: ask every open intent again, look at every provider."""
     state = draft.state
     state.cooling = {memory.pool for memory in state.pools.values() if memory.cool_until > draft.now.market}
     for intent in list(state.intents.values()):
@@ -163,10 +164,10 @@ def _limits(draft: Draft, job: Job) -> None:
     if job.state is not JobState.RUNNING or job.after is not After.NOTHING:
         return
     spec = job.spec
-    if spec.duration_max is not None and job.started is not None:
-        if draft.now.market - job.started > spec.duration_max:
-            lifecycle.drain(draft, job, After.CANCEL, f"max_duration of {spec.duration_max / HOUR:.1f} h is over")
-            return
+    ran = 0 if job.started is None else draft.now.market - job.started
+    if spec.duration_max is not None and ran > spec.duration_max:
+        lifecycle.drain(draft, job, After.CANCEL, f"max_duration of {spec.duration_max / HOUR:.1f} h is over")
+        return
     if spec.cost_max is not None:
         nodes = [draft.state.nodes[n] for n in job.nodes if n in draft.state.nodes]
         ahead = sum(charge(ceiling(n), spec.drain) * draft.state.scale for n in nodes)

@@ -3,9 +3,9 @@
 Money is a whole number of micro-dollars (1 USD = 1,000,000), so ledgers add up exactly and a price can never be NaN or
 "0.0 because it is unknown". Time is a whole number of milliseconds, always passed in.
 
-There are two clocks. *Wall* time carries what keeps machines honest: leases, heartbeats, back-off. *Market* time carries
-what belongs to the market: prices, capacity, interruptions, billing, deadlines. On real clouds the two are equal; the
-embedded cloud runs its market faster by one scale factor.
+There are two clocks. *Wall* time carries what keeps machines honest: leases, heartbeats, back-off.
+*Market* time carries what belongs to the market: prices, capacity, interruptions, billing, deadlines.
+On real clouds the two are equal; the embedded cloud runs its market faster by one scale factor.
 """
 
 from __future__ import annotations

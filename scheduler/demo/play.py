@@ -1,7 +1,8 @@
-"""The demo's play: a daemon and an embedded cloud in a folder of their own, one job, and a market that turns against it.
+"""The demo's play: a daemon and an embedded cloud in their own folder, one job, and a market that turns against it.
 
-Everything that happens to the job is real: processes, metadata notices, SIGKILL. Only the market is made up, and the three
-blows (a price move, a notice, a kill) are dealt when the job is far enough to lose something.
+Everything that happens to the job is real: processes, metadata notices, SIGKILL. Only the market is
+made up, and the three blows (a price move, a notice, a kill) are dealt when the job is far enough to
+lose something.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the demo claims, each claim checked against what this run left behind: checkpoints, losses, ledger, processes."""
+"""What the demo claims, each claim checked against what the run left: checkpoints, losses, ledger, processes."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from decimal import Decimal
@@ -69,7 +70,7 @@ def _resumed(record: Record, runs: dict[int, dict[int, str]]) -> list[Claim]:
     saved = _saved(record)
     found = []
     generations = sorted(runs)
-    for old, new in zip(generations, generations[1:], strict=False):
+    for old, new in itertools.pairwise(generations):
         last, first = max(runs[old], default=0), min(runs[new], default=0)
         warned = any(a["generation"] == old and a["outcome"].startswith("drained") for a in record.attempts)
         again = last - first + 1

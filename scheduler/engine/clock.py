@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dsched.scheduler.core.units import Instant, Moment
 
@@ -12,7 +12,7 @@ from dsched.scheduler.core.units import Instant, Moment
 class Clock:
     """Market time runs `scale` times as fast as wall time since `origin`; on real clouds they are the same."""
 
-    origin: Moment = Moment(Instant(0), Instant(0))
+    origin: Moment = field(default_factory=lambda: Moment(Instant(0), Instant(0)))
     scale: float = 1.0
 
     def now(self) -> Moment:

@@ -1,7 +1,7 @@
 """The desk where agents call in: sessions, orders waiting for them, and their reports as messages to the core.
 
-Orders are level-triggered: they live in memory only, and after a restart of the daemon the agent says hello again, the core
-compares and orders anew. Everything that must not be lost is in the core's rows.
+Orders are level-triggered: they live in memory only, and after a restart of the daemon the agent says
+hello again, the core compares and orders anew. Everything that must not be lost is in the core's rows.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     inbox -> handle (pure) -> commit (group commit in the store's writer thread) -> publish, effects, answers
 
-The state in memory may be ahead of the disk, but nobody outside learns of it: events are published, effects carried out and
-answers given only once their transaction is durable, in order. When a commit fails the daemon ends; it starts again from
-what is on disk.
+The state in memory may be ahead of the disk, but nobody outside learns of it: events are published,
+effects carried out and answers given only once their transaction is durable, in order. When a commit
+fails the daemon ends; it starts again from what is on disk.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 The agent dials home: HTTP over the daemon's unix socket (embedded cloud) or HTTPS. All bodies are JSON objects but log
 chunks and bundles, which are bytes. Every instant is wall time in milliseconds since the epoch.
 
-    POST /agent/v1/hello    Hello            -> Welcome       once per agent start; a wrong secret is 403, an unknown node 410
-    POST /agent/v1/poll     Poll             -> Orders        answered when there is an order, or after `wait_ms`
-    POST /agent/v1/report   Report           -> Lease         facts, batched; repeated until answered, so `id` makes it idempotent
-    POST /agent/v1/logs?node=&session=&job=&generation=&rank=&offset=   bytes -> {"offset": n}   n: bytes held now; resend from there
-    GET  /agent/v1/bundle/<sha256>           -> bytes         the workdir, tar.gz
+    POST /agent/v1/hello            Hello  -> Welcome  once per agent start; a wrong secret is 403, an unknown node 410
+    POST /agent/v1/poll             Poll   -> Orders   answered when there is an order, or after `wait_ms`
+    POST /agent/v1/report           Report -> Lease    facts, batched; repeated until answered, `id` makes it idempotent
+    POST /agent/v1/logs             bytes  -> {"offset": n}   n: bytes held now; resend from there
+         ?node=&session=&job=&generation=&rank=&offset=
+    GET  /agent/v1/bundle/<sha256>         -> bytes    the workdir, tar.gz
 
 A 410 on any call means: this node is not ours any more. The agent stops its ranks (SIGTERM, grace, SIGKILL) and ends.
 """

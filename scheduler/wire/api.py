@@ -1,28 +1,33 @@
 """What the daemon's API says, as CLI, TUI and scripts read it. Import-cheap: TypedDicts only.
 
-Money is a decimal string of dollars, instants are milliseconds since the epoch on the *market* clock unless the name says
-wall, durations are seconds. Every list answer is {"v": 1, "items": [...]}; every error is {"error": Problem}.
+Money is a decimal string of dollars, instants are milliseconds since the epoch on the *market* clock
+unless the name says wall, durations are seconds. Every list answer is {"v": 1, "items": [...]}; every
+error is {"error": Problem}.
 
-    GET  /v1/health                          Health
-    GET  /v1/metrics                         Prometheus text
-    POST /v1/jobs                            Submit -> 201 Job              (Idempotency by `key`)
-    GET  /v1/jobs?all=&state=&user=&limit=&after=     [Job]     default: the unfinished and the recently ended, newest last
-    GET  /v1/jobs/{id}                       Job; {id} may be a unique name or id
-    POST /v1/jobs/{id}/{action}              Act -> Job         action: cancel pause resume migrate checkpoint
-    GET  /v1/jobs/{id}/explain               [Plan]             stored decisions, newest last
-    GET  /v1/jobs/{id}/attempts              [Attempt]
-    GET  /v1/jobs/{id}/bill                  Bill
-    GET  /v1/jobs/{id}/logs?rank=&generation=&offset=&follow=   application/x-ndjson of LogLine; follow=1 never ends before the job
-    POST /v1/plan                            Submit -> Plan     changes nothing
-    GET  /v1/offers?history=                 [Offer]
-    GET  /v1/nodes                           [Node]
-    GET  /v1/events?after=&limit=&job=       [Event], or with Accept: text/event-stream SSE (id: seq; resumes by Last-Event-ID)
-    GET  /v1/feed                            SSE for watchers: "snapshot" then "delta" (Feed), coalesced to 10 Hz; "resync" when lost
-    GET  /v1/money                           Money
-    GET  /v1/budgets                         [Budget]
-    PUT  /v1/budgets/{name}                  {"limit": "12.50" | null} -> Budget
-    PUT  /v1/bundles/{sha256}                tar.gz bytes -> 204
-    GET  /v1/checks                          [Check]            the daemon's part of `dsched doctor`
+    GET  /v1/health               Health
+    GET  /v1/metrics              Prometheus text
+    POST /v1/jobs                 Submit -> 201 Job; idempotent by `key`
+    GET  /v1/jobs                 [Job] ?all=&state=&user=&limit=&after=
+                                  default: the unfinished and the recently ended, newest last
+    GET  /v1/jobs/{id}            Job; {id} may be a unique name or id
+    POST /v1/jobs/{id}/{action}   Act -> Job; action: cancel pause resume migrate checkpoint
+    GET  /v1/jobs/{id}/explain    [Plan], the stored decisions, newest last
+    GET  /v1/jobs/{id}/attempts   [Attempt]
+    GET  /v1/jobs/{id}/bill       Bill
+    GET  /v1/jobs/{id}/logs       application/x-ndjson of LogLine ?rank=&generation=&offset=&follow=
+                                  follow=1 never ends before the job
+    POST /v1/plan                 Submit -> Plan; changes nothing
+    GET  /v1/offers?history=      [Offer]
+    GET  /v1/nodes                [Node]
+    GET  /v1/events               [Event] ?after=&limit=&job=
+                                  with Accept: text/event-stream SSE (id: seq; resumes by Last-Event-ID)
+    GET  /v1/feed                 SSE for watchers: "snapshot" then "delta" (Feed), coalesced to 10 Hz;
+                                  "resync" when lost
+    GET  /v1/money                Money
+    GET  /v1/budgets              [Budget]
+    PUT  /v1/budgets/{name}       {"limit": "12.50" | null} -> Budget
+    PUT  /v1/bundles/{sha256}     tar.gz bytes -> 204
+    GET  /v1/checks               [Check], the daemon's part of `dsched doctor`
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real daemon with its embedded cloud in a folder of its own: started, killed, started again, and swept up at the end."""
+"""A real daemon with its embedded cloud in its own folder: started, killed, started again, and swept up at the end."""
 
 from __future__ import annotations
 
