@@ -38,6 +38,7 @@ TIMEOUT_S: Final = 15.0  # an answer takes milliseconds; a plan over a full mark
 STREAM_TIMEOUT_S: Final = 45.0  # the daemon says something every 10 s, if only that it is there
 RESUME_S: Final = 10.0  # how long a restart of the daemon may take before we give up; its goal is 1 s
 _PAUSE_S: Final = 0.1  # between attempts within RESUME_S
+_PART: Final = 65_536  # bytes read at a time of a stream
 ANSWER_MAX: Final = 256 * 1024 * 1024  # bytes; 10,000 jobs are 10 MB
 
 
@@ -260,10 +261,24 @@ class _Answer:
             return problem(f"E{status}", f"the daemon answered {status} {self._response.reason}", "")
 
     def lines(self) -> Iterator[bytes]:
-        """Lines as they arrive. Raises Lost when the connection ends before the answer does."""
+        """Lines as they arrive. Raises Lost when the connection ends before the answer does.
+
+        Not by the response's own `readline`: that one takes a broken connection for the end.
+        """
+        held: list[bytes] = []
+        while data := self._part():
+            *whole, rest = data.split(b"\n")
+            for line in whole:
+                yield b"".join([*held, line]).removesuffix(b"\r")
+                held = []
+            if rest:
+                held.append(rest)
+        if held:
+            yield b"".join(held)
+
+    def _part(self) -> bytes:
         try:
-            while line := self._response.readline():
-                yield line.rstrip(b"\r\n")
+            return self._response.read1(_PART)
         except (OSError, http.client.HTTPException) as e:
             raise unanswered(self._path, e) from e
 

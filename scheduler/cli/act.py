@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dsched.scheduler.cli.complete import job_names
-from dsched.scheduler.cli.exit import Exit
+from dsched.scheduler.cli.contract import Exit
 from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.terminal import Terminal, moment
 from dsched.scheduler.cli.trouble import trouble
@@ -89,7 +89,9 @@ def migrate(
 
 
 def _gain(trial: dict[str, Any]) -> Decimal | None:
-    per_hour = trial["gain"].get("per_hour") if isinstance(trial.get("gain"), dict) else None
+    """Dollars per hour that the move would save; None where a price is not known."""
+    gain = trial.get("gain")
+    per_hour = gain.get("per_hour") if isinstance(gain, dict) else gain
     return None if per_hour is None else Decimal(per_hour)
 
 

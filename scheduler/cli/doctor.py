@@ -11,7 +11,7 @@ from typing import Final
 import typer
 
 from dsched.scheduler.api.client import ClientError, Refused
-from dsched.scheduler.cli.exit import Exit
+from dsched.scheduler.cli.contract import Exit
 from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.terminal import Terminal, moment
 from dsched.scheduler.core.units import Instant, Moment

@@ -6,18 +6,23 @@ adapter for each option, which costs 80 ms; text, numbers and flags need none.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from dsched.scheduler.cli.exit import TEXT
-from dsched.scheduler.cli.terminal import FORMATS, Terminal
+from dsched.scheduler.cli.contract import FORMATS, TEXT
+
+if TYPE_CHECKING:
+    from dsched.scheduler.cli.terminal import Terminal
+
+COMPLETE: Final = "_DSCHED_COMPLETE"  # set by the shell's completion script
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +38,7 @@ class Entry:
 
 def here(ctx: typer.Context) -> Terminal:
     """The terminal that the command writes to."""
-    terminal = ctx.obj
-    assert isinstance(terminal, Terminal)
-    return terminal
+    return cast("Terminal", ctx.obj)
 
 
 class Command(TyperCommand):
@@ -44,13 +47,13 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(_common())
-        params: list[Any] = self.params
-        for param in params:
-            convert = _PLAIN.get(param.type_descriptor.annotation)
-            if convert is not None:
-                param._runtime_param = _Plain(convert)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
+        from dsched.scheduler.cli.terminal import Terminal
+
         given = {name: ctx.params.pop(name) for name in _NAMES}
         columns = [name.strip() for name in (given["columns"] or "").split(",") if name.strip()]
         ctx.obj = Terminal(
@@ -61,13 +64,23 @@ class Command(TyperCommand):
             server=given["server"],
             no_color=given["no_color"],
         )
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+
+class ReaderGone(Exception):
+    """Who read the output has enough of it (`| head`)."""
 
 
 class Group(TyperGroup):
     """The commands of a table, imported one at a time."""
 
     entries: Sequence[Entry] = ()
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [entry.name for entry in self.entries]
@@ -110,6 +123,10 @@ def build(name: str, function: Callable[..., Any], help: str | None = None) -> A
 
 def root(entries: Sequence[Entry], help: str) -> Any:
     """The `dsched` command."""
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     group = type("Dsched", (Group,), {"entries": tuple(entries)})
     app = typer.Typer(
         cls=group,
@@ -159,6 +176,15 @@ def _common() -> list[Any]:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(_options)
     return [param for param in typer.main.get_command(app).params if param.name in _NAMES]
+
+
+def _plain(params: list[Any]) -> list[Any]:
+    """The same, each with the light reader where its kind has one."""
+    for param in params:
+        convert = _PLAIN.get(param.type_descriptor.annotation)
+        if convert is not None:
+            param._runtime_param = _Plain(convert)
+    return params
 
 
 class _Plain:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from dsched.scheduler.cli.exit import Exit
-from dsched.scheduler.cli.lazy import Entry, root
+from dsched.scheduler.cli.contract import Exit
+from dsched.scheduler.cli.lazy import Entry, ReaderGone, root
 
 if TYPE_CHECKING:
     from dsched.scheduler.cli.trouble import Trouble
@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
         result = root(COMMANDS, HELP).main(args=list(argv), prog_name="dsched", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else Exit.OK
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         # Who read us has enough. Nothing more may be written, not even at the interpreter's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dsched.scheduler.cli.exit import Exit
+from dsched.scheduler.cli.contract import Exit
 from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.terminal import moment
 from dsched.scheduler.cli.trouble import trouble

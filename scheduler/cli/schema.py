@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from dsched.scheduler.cli.lazy import here
+from dsched.scheduler.cli.lazy import COMPLETE, here
 from dsched.scheduler.cli.trouble import trouble
 
 SHELLS: Final = ("bash", "zsh", "fish", "powershell")
@@ -34,5 +34,5 @@ def completion(
         raise trouble("E100", f"no completion for {shell!r}", f"dsched completion {' | '.join(SHELLS)}")
     from typer._completion_shared import get_completion_script
 
-    script = get_completion_script(prog_name="dsched", complete_var="_DSCHED_COMPLETE", shell=shell)
+    script = get_completion_script(prog_name="dsched", complete_var=COMPLETE, shell=shell)
     here(ctx).line(script)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dsched.scheduler.api.client import Client
-from dsched.scheduler.cli.exit import Exit
+from dsched.scheduler.cli.contract import Exit
 from dsched.scheduler.cli.explain import plan_lines
 from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.logs import ended, tail

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
 from dsched.scheduler.api.client import Client
+from dsched.scheduler.cli.contract import FORMATS
 from dsched.scheduler.cli.trouble import trouble
 from dsched.scheduler.core.units import Instant, Moment
 from dsched.scheduler.view.column import Column, Row, Tone, select, standard
@@ -23,7 +24,6 @@ from dsched.scheduler.view.table import csv_text, paint, table
 from dsched.scheduler.wire.address import socket_path
 from dsched.scheduler.wire.api import VERSION, Health
 
-FORMATS: Final = ("table", "wide", "json", "jsonl", "csv", "name")
 _WIDTH_MIN: Final = 40  # narrower terminals wrap
 _ASCII: Final = str.maketrans("●○◐◆◇▲✔✖✗⊘⇄▶‖━─…—→·×▁▂▃▄▅▆▇", "*o~##^+xx/=>|=-.->.x1234567")  # noqa: RUF001
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from dsched.scheduler.cli.exit import Exit, exit_of
+from dsched.scheduler.cli.contract import Exit, exit_of
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import paint
 from dsched.scheduler.wire.api import Problem

@@ -12,7 +12,7 @@ import typer
 
 from dsched.scheduler.api.client import Client
 from dsched.scheduler.cli.act import JobArgument
-from dsched.scheduler.cli.exit import Exit, exit_of_job
+from dsched.scheduler.cli.contract import Exit, exit_of_job
 from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.trouble import trouble
 from dsched.scheduler.view import format as f

@@ -1,9 +1,11 @@
-"""Exit codes: one number per kind of end, so that a script can tell them apart without reading text."""
+"""What scripts rely on: the output formats, and one exit code per kind of end, so that no text need be read."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Final
+
+FORMATS: Final = ("table", "wide", "json", "jsonl", "csv", "name")
 
 
 class Exit(IntEnum):
