@@ -277,7 +277,7 @@ class Main(Acting):
         self.clear_filter()
         self.close_filter()
         if event.key:
-            self.app.call_later(self.app.simulate_key, event.key)  # once the table has the focus
+            self.press_again(event.key)
 
     def clear_filter(self) -> None:
         self.bar.value = ""
@@ -289,7 +289,11 @@ class Main(Acting):
         if event.key.startswith("alt+"):
             event.stop()
             self.action_back()
-            self.app.simulate_key(event.key.removeprefix("alt+"))
+            self.press_again(event.key.removeprefix("alt+"))
+
+    def press_again(self, key: str) -> None:
+        """Later, when the table has the focus, and by the app: a key of our own would not bubble past us."""
+        self.app.call_later(self.app.simulate_key, key)
 
     # Keys.
 

@@ -26,6 +26,10 @@ class FilterBar(Input):
             placeholder="state:running gpu:h100 user:ana cost>10 !batch", id="filter", select_on_focus=False
         )
 
+    def validate_value(self, value: str) -> str:
+        """A paste may hold anything; what cannot be printed is left out."""
+        return "".join(c for c in value if c.isprintable())
+
     def on_key(self, event: events.Key) -> None:
         if event.key == "escape" or event.key.startswith("alt+"):
             event.stop()
