@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from dsched.scheduler.api import herald
 from dsched.scheduler.api.context import Api
 from dsched.scheduler.api.route import PEER
+from dsched.scheduler.api.routes.plans import warm
 from dsched.scheduler.auth.principal import Peer, peer_of
 
 MODE: Final = 0o660  # owner and group; the folder's mode decides who gets this far
@@ -81,6 +82,7 @@ async def serve(app: FastAPI, path: Path, stop: asyncio.Event, *, ready: asyncio
         try:
             if ready is not None:
                 ready.set()
+            await asyncio.to_thread(warm)
             await stop.wait()
         finally:
             server.close()

@@ -7,8 +7,10 @@ from typing import Final
 from dsched.scheduler.api.route import Route
 from dsched.scheduler.api.routes import agent, bundles, events, health, jobs, logs, market, money, plans
 
-# `jobs` comes last: its path with an {action} would catch what stands behind it
+# the most asked for stand first: a request is compared with one path after another
 TABLE: Final[tuple[Route, ...]] = (
+    *jobs.ROUTES,
+    *agent.ROUTES,
     *health.ROUTES,
     *plans.ROUTES,
     *market.ROUTES,
@@ -16,6 +18,4 @@ TABLE: Final[tuple[Route, ...]] = (
     *money.ROUTES,
     *logs.ROUTES,
     *bundles.ROUTES,
-    *agent.ROUTES,
-    *jobs.ROUTES,
 )
