@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
 
-.PHONY: help setup demo test check types
+.PHONY: help setup tools demo test fast check types bench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-setup: .setup-stamp ## install everything into .venv
+setup: .setup-stamp tools ## install everything into .venv
 
 .setup-stamp: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -17,20 +17,29 @@ setup: .setup-stamp ## install everything into .venv
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@
 
-demo: setup ## a real job, a real notice, a real kill, and what it cost
+tools:
+	@.ci/tools || true
+
+demo: .setup-stamp ## a real job, a real notice, a real kill, and what it cost
 	$(BIN)/dsched demo
 
-test: setup ## all tests (no cloud, no network)
-	$(BIN)/python -m pytest
+test: setup ## all tests (no cloud, no network); ends with what was skipped and why
+	$(BIN)/python -m pytest --durations=15
 
-check: setup .typing ## format, lint, types, contracts
+fast: .setup-stamp ## the tests that need no process and no disk, in a minute
+	$(BIN)/python -m pytest -q -m 'not slow' tests/unit tests/property tests/scripts tests/hygiene
+
+check: .setup-stamp .typing ## format, lint, types, contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	cd .typing && ../$(BIN)/lint-imports --config ../pyproject.toml --no-logo
 
-types: setup .typing ## mypy --strict
+types: .setup-stamp .typing ## mypy --strict
 	$(BIN)/mypy
+
+bench: .setup-stamp ## every number this project claims, beside this machine's own
+	@set -e; for script in bench/*.py; do printf '\n== %s\n' "$$script"; $(BIN)/python "$$script"; done
 
 .typing: Makefile  # the folders under their import name, for mypy and import-linter
 	@mkdir -p .typing/dsched
