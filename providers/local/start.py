@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -22,10 +23,23 @@ class NoCloud(Exception):
 
 async def ensure(folder: Path, options: Options) -> LocalProvider:
     """The cloud of this folder, started if nobody runs it yet. Safe to call twice at once. Raises NoCloud."""
-    provider = LocalProvider(folder / "cloud.sock")
-    if not await _answers(folder / "cloud.sock"):
-        await _start(folder, options)
-    return provider
+    socket = folder / "cloud.sock"
+    if not await _answers(socket):
+        turn = await asyncio.to_thread(_my_turn, folder)
+        try:
+            if not await _answers(socket):
+                await _start(folder, options)
+        finally:
+            os.close(turn)
+    return LocalProvider(socket)
+
+
+def _my_turn(folder: Path) -> int:
+    """Wait for other starters of this folder. Closing the descriptor ends the turn."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    turn = os.open(folder / "starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    return turn
 
 
 async def _answers(socket: Path) -> bool:
@@ -47,14 +61,12 @@ async def _start(folder: Path, options: Options) -> None:
         heard = await _first_line(hear)
     finally:
         os.close(hear)
-    # Without the word it has ended: refused, or another starter was faster and holds the folder.
-    if not heard and not await _answers(folder / "cloud.sock"):
+    if not heard:  # it has ended, or takes too long
         raise NoCloud(f"{folder}: {await asyncio.to_thread(_last_line, folder / LOG)}")
 
 
 def _spawn(folder: Path, options: Options, say: int) -> None:
     """Returns at once; the cloud is nobody's child."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     cloud = [sys.executable, "-m", "dsched.providers.local", "--state", str(folder), "--ready-fd", str(say)]
     with (folder / LOG).open("ab") as said:
         command = ["setsid", "--fork", *cloud, *options.arguments()]

@@ -48,6 +48,10 @@ class Site:
         """Raises OSError where the address is taken."""
         self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, port)
 
+    @property
+    def port(self) -> int | None:
+        return self._server.sockets[0].getsockname()[1] if self._server and self._server.sockets else None
+
     def close(self) -> None:
         if self._server is not None:
             self._server.close()

@@ -22,9 +22,10 @@ T = TypeVar("T")
 
 SHAPE = Shape(name="gpu-1", accelerator=None, gpus=0, vcpus=4, memory_gib=16)
 POOLS = [Pool("fake", "r", f"r-{zone}", "gpu-1", Market.SPOT) for zone in "ab"]
-LEASE = 600_000
+LEASE = 10_000
 COUNT = 3  # nodes of the largest gang
 picks = st.integers(0, 1 << 16)
+mishaps = st.sampled_from([None] * len(Mishap) + list(Mishap))  # half of all calls go well
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:
@@ -52,29 +53,28 @@ class Faults(RuleBasedStateMachine):
         self.intents: list[Launch] = []  # durable, written before the cloud hears of it
         self.known: dict[NodeRef, str] = {}  # what this daemon was told; a crash wipes it
         self.wanted: set[str] = set()  # tokens that still have a purpose
+        self.dead: set[NodeRef] = set()
         self.stranger = self.cloud.foreign(POOLS[0])
 
     def now(self) -> Moment:
         return Moment(wall=Instant(self.wall), market=Instant(self.wall))
 
-    @rule(pool=st.sampled_from(POOLS), count=st.integers(1, COUNT))
-    def intend(self, pool: Pool, count: int) -> None:
+    @rule(pool=st.sampled_from(POOLS), count=st.integers(1, COUNT), mishap=mishaps)
+    def intend(self, pool: Pool, count: int, mishap: Mishap | None) -> None:
+        """Write it down, then send it for the first time."""
         token = f"t{len(self.intents)}"
         lease = Instant(self.wall + LEASE)
         self.intents.append(Launch(token=token, pool=pool, count=count, user_data=token, lease_until=lease))
         self.wanted.add(token)
+        self._send(self.intents[-1], mishap)
 
     @precondition(lambda self: self.intents)
-    @rule(pick=picks, mishap=st.sampled_from([None, *Mishap]))
-    def send(self, pick: int, mishap: Mishap | None) -> None:
-        """For the first time or again: the same bytes."""
-        wish = self.intents[pick % len(self.intents)]
-        if mishap is not None:
-            self.provider.faults.append(Fault("launch", mishap))
-        with suppress(ProviderError):
-            self.known.update({node.ref: node.token for node in run(self.provider.launch(wish))})
+    @rule(pick=picks, mishap=mishaps)
+    def send_again(self, pick: int, mishap: Mishap | None) -> None:
+        """The same bytes."""
+        self._send(self.intents[pick % len(self.intents)], mishap)
 
-    @rule(mishap=st.sampled_from([None, *Mishap]))
+    @rule(mishap=mishaps)
     def observe(self, mishap: Mishap | None) -> None:
         if mishap is not None:
             self.provider.faults.append(Fault("nodes", mishap))
@@ -87,7 +87,7 @@ class Faults(RuleBasedStateMachine):
         self.provider = FakeProvider(self.cloud)
 
     @precondition(lambda self: self.known)
-    @rule(pick=picks, mishap=st.sampled_from([None, *Mishap]))
+    @rule(pick=picks, mishap=mishaps)
     def let_go(self, pick: int, mishap: Mishap | None) -> None:
         ref = sorted(self.known)[pick % len(self.known)]
         self.wanted.discard(self.known[ref])
@@ -112,11 +112,16 @@ class Faults(RuleBasedStateMachine):
             case "exits":
                 self.cloud.exits(ref)
 
+    @precondition(lambda self: self.known)
+    @rule(pick=picks, ms=st.integers(0, LEASE))
+    def renew(self, pick: int, ms: int) -> None:
+        run(self.provider.renew([sorted(self.known)[pick % len(self.known)]], Instant(self.wall + ms)))
+
     @rule(pool=st.sampled_from(POOLS), capacity=st.integers(0, 6))
     def market_moves(self, pool: Pool, capacity: int) -> None:
         self.cloud.restock(pool, capacity=capacity)
 
-    @rule(ms=st.integers(1, LEASE // 2))
+    @rule(ms=st.sampled_from([50, 500, 700, 2_000, LEASE // 2]))
     def time_passes(self, ms: int) -> None:
         self.wall += ms
 
@@ -124,6 +129,11 @@ class Faults(RuleBasedStateMachine):
     def at_most_one_live_node_per_place_in_a_launch(self) -> None:
         places = [(one.node.token, one.node.index) for one in self.cloud.running()]
         assert len(places) == len(set(places))
+
+    @invariant()
+    def the_dead_stay_dead(self) -> None:
+        self.dead |= {one.node.ref for one in self.cloud.everything() if one.ended is not None}
+        assert not self.dead & {one.node.ref for one in self.cloud.running()}
 
     @invariant()
     def gangs_are_whole_or_nothing(self) -> None:
@@ -151,6 +161,12 @@ class Faults(RuleBasedStateMachine):
             run(provider.terminate(orphans))
         assert {one.node.token for one in self.cloud.running()} <= self.wanted
         assert self.cloud.machine(self.stranger).ended is None
+
+    def _send(self, wish: Launch, mishap: Mishap | None) -> None:
+        if mishap is not None:
+            self.provider.faults.append(Fault("launch", mishap))
+        with suppress(ProviderError):
+            self.known.update({node.ref: node.token for node in run(self.provider.launch(wish))})
 
     def _sold(self, wish: Launch) -> list[Any]:
         return [one.node for one in self.cloud.everything() if one.node.token == wish.token]
