@@ -89,8 +89,10 @@ def _compare(draft: Draft, job: Job, node: Node, group: str, exits: Mapping[str,
 
 
 def _unstarted(draft: Draft, job: Job) -> bool:
+    """Whether the generation is still to start: nothing of it ran, and its gang is whole."""
     attempt = draft.state.attempt(job)
-    return attempt is not None and attempt.running is None and job.state is JobState.STARTING
+    whole = all(name in draft.state.nodes for name in job.nodes)
+    return whole and attempt is not None and not attempt.lost and job.state is JobState.STARTING
 
 
 def renew(draft: Draft, message: RenewLease) -> Instant:

@@ -12,7 +12,7 @@ from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.goodput import checkpoint_interval
 from dsched.scheduler.core.hazard import per_node
-from dsched.scheduler.core.holding import assign, avoiding, release
+from dsched.scheduler.core.holding import avoiding, release
 from dsched.scheduler.core.message import (
     Act,
     Action,
@@ -168,7 +168,8 @@ def _start(draft: Draft, job: Job, gang: list[Node]) -> None:
         nodes=job.next_nodes,
         next_nodes=(),
         places=(),
-        moves=job.moves + (1 if resume and set(job.nodes) != set(job.next_nodes) else 0),
+        last_nodes=job.next_nodes,
+        moves=job.moves + (resume and set(job.last_nodes) != set(job.next_nodes)),
     )
     tell_start(draft, draft.state.jobs[job.id], gang)
 
@@ -323,14 +324,10 @@ def _again(draft: Draft, job: Job, fact: JobFact, why: str) -> None:
         job = draft.job(job, "interrupted", JobFact.NODE_LOST)
     fact = JobFact.REQUEUE if not following else fact
     old = tuple(n for n in job.nodes if n not in following)
-    draft.job(job, "restarting" if following else "requeued", fact, why=why, next_nodes=following, after=After.NOTHING)
+    kind = "restarting" if following else "requeued"
+    job = draft.job(job, kind, fact, why=why, nodes=(), next_nodes=following, after=After.NOTHING)
     release(draft, old)
-    job = draft.state.jobs[job.id]
-    if following:
-        _claim(draft, job)
-        try_start(draft, job)
-    else:
-        draft.job(job, "freed", nodes=())
+    try_start(draft, draft.state.jobs[job.id])
     draft.state.dirty = True
 
 
@@ -338,13 +335,6 @@ def _whole(draft: Draft, job: Job) -> tuple[str, ...]:
     nodes = [draft.state.nodes.get(n) for n in job.nodes]
     fit = all(n is not None and n.state is NodeState.READY and n.notice is None and not n.leaving for n in nodes)
     return job.nodes if nodes and fit and job.after is After.NOTHING else ()
-
-
-def _claim(draft: Draft, job: Job) -> None:
-    for name in job.next_nodes:
-        node = draft.state.nodes.get(name)
-        if node is not None and node.job != job.id:
-            assign(draft, node, job.id)
 
 
 def _crashed(draft: Draft, job: Job, cause: int, attempt: Attempt) -> None:

@@ -70,8 +70,9 @@ def place(draft: Draft) -> None:
         placed.add(chosen.job)
         _take(draft, state.jobs[chosen.job], chosen, answer.reports[chosen.job])
     for job in jobs:
-        if job.id not in placed:
+        if job.id not in placed and not answer.more:
             _blocked(draft, job, answer.reports.get(job.id))
+    state.dirty = state.dirty or answer.more
 
 
 def ask(state: State, jobs: list[Job], now: Moment) -> Question:

@@ -40,6 +40,7 @@ class Job:
     generation: int = 0  # the last one given out; the fence
     nodes: tuple[str, ...] = ()  # of the current generation; empty when none
     next_nodes: tuple[str, ...] = ()  # bought or idle, waiting for the proof that the old ones are gone
+    last_nodes: tuple[str, ...] = ()  # of the last generation that was given out: another set is a move
     after: After = After.NOTHING
     decision: str = ""  # id of the last decision
     places: tuple[str, ...] = ()  # a migration's wish, overrides spec.need.places once

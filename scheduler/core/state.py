@@ -125,7 +125,13 @@ JOB: Final[Mapping[JobState, Mapping[JobFact, JobState]]] = {
 
 _N, _NF = NodeState, NodeFact
 NODE: Final[Mapping[NodeState, Mapping[NodeFact, NodeState]]] = {
-    _N.REQUESTED: {_NF.LAUNCHED: _N.BOOTING, _NF.HEARD: _N.READY, _NF.DRAIN: _N.DRAINING, _NF.GONE: _N.GONE},
+    _N.REQUESTED: {
+        _NF.LAUNCHED: _N.BOOTING,
+        _NF.HEARD: _N.READY,
+        _NF.NOTICE: _N.DRAINING,  # the answer to its launch is still under way
+        _NF.DRAIN: _N.DRAINING,
+        _NF.GONE: _N.GONE,
+    },
     _N.BOOTING: {
         _NF.LAUNCHED: _N.BOOTING,
         _NF.HEARD: _N.READY,

@@ -92,7 +92,7 @@ class Loop:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._inbox:
+            while self._inbox or self.state.dirty:
                 await self._flights.put(self._batch())
 
     def _batch(self) -> _Flight:

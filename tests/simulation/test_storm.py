@@ -1,0 +1,34 @@
+"""Storms of faults around the core: never two runners, never a node with two masters, and everything ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.storm import Storm
+
+SEEDS = 150  # a few seconds; `make prove` runs as many as wanted
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_no_storm_breaks_an_invariant_and_afterwards_everything_ends(tenth: int) -> None:
+    for seed in range(tenth, SEEDS, 10):
+        storm = Storm(seed)
+        storm.blow(600)
+        storm.calm()
+
+
+def test_the_storms_really_blow() -> None:
+    """Every kind of fault happens, or the harness proves nothing."""
+    seen: set[str] = set()
+    for seed in range(20):
+        storm = Storm(seed)
+        storm.blow(600)
+        seen |= set(storm.counts)
+    assert seen >= {"crash", "kill", "notice", "offers", "person", "agent", "budget", "launch", "refused wish"}
+
+
+def test_the_same_seed_gives_the_same_log() -> None:
+    first, second = Storm(7), Storm(7)
+    first.blow(400)
+    second.blow(400)
+    assert first.log == second.log

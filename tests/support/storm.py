@@ -1,0 +1,513 @@
+"""A storm around the core: one seed decides every fault, and an omniscient judge looks at the truth after every step.
+
+The world holds what really is: machines, the ranks alive on them, orders and replies under way. The core sees only what
+reaches it. A crash forgets the state in memory and every effect not yet carried out; what remains is the event log.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from dsched.scheduler.core.event import Event
+from dsched.scheduler.core.message import (
+    Act,
+    Action,
+    AgentHello,
+    CallLaunch,
+    CallObserve,
+    CallRenew,
+    CallTerminate,
+    CheckpointSaved,
+    Effect,
+    Group,
+    Launched,
+    LaunchRefused,
+    LaunchUnanswered,
+    Message,
+    NodeNoticed,
+    NodesSeen,
+    OffersSeen,
+    Place,
+    RanksExited,
+    RanksStarted,
+    Refusal,
+    RefusedBy,
+    RenewLease,
+    Restarted,
+    SeenNode,
+    SetBudget,
+    Submit,
+    TellLeave,
+    TellStart,
+    TellStop,
+    Tick,
+)
+from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.snapshot import State
+from dsched.scheduler.core.state import TERMINAL, JobState
+from dsched.scheduler.core.step import handle
+from dsched.scheduler.core.terms import Terms
+from dsched.scheduler.core.units import MINUTE, SECOND, Instant, Millis, Moment, usd
+from tests.support.stage import offer, spec
+
+ZONES = ("us-east-1a", "us-east-1b", "us-west-2b", "eu-west-4a")
+
+
+class Violation(AssertionError):
+    """An invariant is broken; the text holds the seed, the step and the last events."""
+
+
+@dataclass(slots=True)
+class Machine:
+    ref: str
+    token: str
+    index: int
+    intent: Any
+    lease: int
+    launched: int
+    visible_at: int
+    late: bool = False  # its launch took effect after everybody had given up waiting
+    forgotten: bool = False  # the provider does not list it once it is dead
+    alive: bool = True
+    ended: int = 0
+    by: str = ""
+    notice: int | None = None
+    heard: bool = False  # in this incarnation of the daemon
+    leaving: bool = False
+    top: dict[str, int] = field(default_factory=dict)  # job -> newest generation ordered here
+    ranks: dict[tuple[str, int], str] = field(default_factory=dict)  # -> running, stopping, done
+    exits: dict[tuple[str, int], tuple[int, bool]] = field(default_factory=dict)  # unreported: code, drained
+    told: set[tuple[str, int]] = field(default_factory=set)  # started was reported
+
+    @property
+    def node(self) -> str:
+        return f"{self.token}.{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class LateLaunch:
+    """A request that hung: it takes effect whenever it is carried out."""
+
+    intent: Any
+
+
+class Storm:
+    """Run with `blow(steps)`, then `calm()`."""
+
+    def __init__(self, seed: int, *, jobs: int = 5) -> None:
+        self.seed, self.rng = seed, Random(seed)
+        self.terms = Terms(lease=Millis((2 if seed % 2 else 10) * MINUTE), idle_keep=Millis(20 * SECOND), boot_max=Millis(5 * MINUTE))
+        self.policy = Policy(lease=self.terms.lease, cooldown=Millis(MINUTE))
+        self.now = Moment(Instant(10**9), Instant(10**9))
+        self.log: list[Event] = []
+        self.state = self._boot()
+        self.flying: list[Effect | LateLaunch] = []
+        self.calm_since: int | None = None
+        self.draining: dict[str, int] = {}  # job -> wall since when
+        self.leaving: dict[str, int] = {}  # node -> wall since when
+        self.machines: dict[str, Machine] = {}
+        self.jobs_wanted = jobs
+        self.faults = True
+        self.counts: Counter[str] = Counter()
+        self.work: dict[str, int] = {}  # job -> how many bad ends it still has in it
+        self._offers()
+        self.tell(Restarted())
+
+    # -- the daemon ------------------------------------------------------------------------------------------------
+
+    def _boot(self) -> State:
+        state = State(cluster="c" * 32)
+        for event in self.log:
+            state.fold(event)
+        for event in self.log:
+            for change in event.changes:
+                state.jobs_made += change.new and change.table == "job"
+                state.launches_made += change.new and change.table == "intent"
+        return state
+
+    def tell(self, message: Message) -> Any:
+        answer = self._handle(message)
+        for _ in range(100):
+            if not self.state.dirty:
+                return answer
+            self._handle(Place())
+        raise Violation(self._story("the planner never comes to rest"))
+
+    def _handle(self, message: Message) -> Any:
+        step = handle(self.state, message, self.now, self.rng, self.policy, self.terms)
+        self.log += step.events
+        self.flying += step.effects
+        return step.answer
+
+    def _crash(self) -> None:
+        self.counts["crash"] += 1
+        self.flying.clear()
+        before = {table: dict(self.state.table(table) or {}) for table in ("job", "node", "intent", "attempt")}
+        self.state = self._boot()
+        for table, rows in before.items():
+            if rows != self.state.table(table):
+                raise Violation(self._story(f"the fold of the log gives other {table} rows"))
+        for machine in self.machines.values():
+            machine.heard = False
+        self._offers()
+        self.tell(Restarted())
+
+    # -- the world -------------------------------------------------------------------------------------------------
+
+    def _offers(self) -> None:
+        found = [
+            offer(zone, self.rng.choice([10.0, 12.0, 20.0]), free=self.rng.choice([0, 1, 2, 8]), at=self.now.market)
+            for zone in ZONES
+        ]
+        if not self.faults:
+            found = [offer(zone, 10.0, free=8, at=self.now.market) for zone in ZONES]
+        self.tell(OffersSeen(provider="local", offers=tuple(found)))
+
+    def _seen(self, machine: Machine) -> SeenNode:
+        return SeenNode(
+            ref=machine.ref,
+            token=machine.token,
+            index=machine.index,
+            pool=machine.intent.pool,
+            alive=machine.alive,
+            launched=Instant(machine.launched),
+            ended=None if machine.alive else Instant(machine.ended),
+            ended_by=machine.by,
+        )
+
+    def _carry(self, effect: Effect | LateLaunch) -> None:
+        match effect:
+            case LateLaunch(intent=intent):
+                if not any(m.token == intent.id for m in self.machines.values()):
+                    self._build(intent, late=True)
+            case CallLaunch(intent=name):
+                self._launch(name)
+            case CallTerminate(refs=refs):
+                for ref in refs:
+                    if ref in self.machines and not self._unlucky(0.2):
+                        self._die(self.machines[ref], "asked")
+            case CallRenew(ref=ref, until=until):
+                if ref in self.machines and not self._unlucky(0.3):
+                    self._extend(self.machines[ref], until)
+            case CallObserve():
+                self._list()
+            case TellStart() | TellStop() | TellLeave():
+                machine = self._machine(effect.node)
+                if machine is not None and machine.heard:
+                    self._obey(machine, effect)
+            case _:
+                pass
+
+    def _extend(self, machine: Machine, until: int) -> None:
+        if machine.notice is None:
+            machine.lease = max(machine.lease, until)
+
+    def _launch(self, name: str) -> None:
+        intent = self.state.intents.get(name)
+        if intent is None:
+            return
+        mine = [m for m in self.machines.values() if m.token == name]
+        if not mine and self._unlucky(0.25):
+            self.tell(LaunchUnanswered(intent=name, why="lost before", retry=Millis(SECOND)))
+            return
+        if not mine and self._unlucky(0.25):
+            why = dict(by=RefusedBy.CAPACITY, why="sold out", scope="pool", cooldown=Millis(30_000))
+            self.tell(LaunchRefused(intent=name, **why))  # type: ignore[arg-type]
+            return
+        if not mine and self._unlucky(0.1):
+            self.counts["late launch"] += 1
+            self.flying.append(LateLaunch(intent))
+            self.tell(LaunchUnanswered(intent=name, why="hangs", retry=Millis(30 * SECOND)))
+            return
+        if not mine:
+            self._build(intent)
+            mine = [m for m in self.machines.values() if m.token == name]
+        if self._unlucky(0.2):
+            self.tell(LaunchUnanswered(intent=name, why="lost after", retry=Millis(SECOND)))
+        else:
+            self.tell(Launched(intent=name, nodes=tuple(self._seen(m) for m in mine)))
+
+    def _build(self, intent: Any, *, late: bool = False) -> None:
+        """All or nothing; a lease that is over already starts nothing."""
+        self.counts["launch"] += 1
+        for index in range(intent.count if intent.lease_until > self.now.wall else 0):
+            ref = f"i{len(self.machines)}"
+            seen_from = self.now.wall + (self.rng.randrange(20_000) if self.faults else 0)
+            self.machines[ref] = Machine(
+                ref, intent.id, index, intent, intent.lease_until, self.now.market, visible_at=seen_from, late=late
+            )
+
+    def _unlucky(self, share: float) -> bool:
+        return self.faults and self.rng.random() < share
+
+    def _machine(self, node: str) -> Machine | None:
+        return next((m for m in self.machines.values() if m.alive and m.node == node), None)
+
+    def _obey(self, machine: Machine, order: TellStart | TellStop | TellLeave) -> None:
+        match order:
+            case TellStart(job=job, generation=generation):
+                if machine.leaving or machine.notice is not None or generation < machine.top.get(job, 0):
+                    return
+                if (job, generation) in machine.ranks or machine.top.get(job) == generation:
+                    return
+                if any(name == job and at != "done" for (name, _), at in machine.ranks.items()):
+                    return  # the older one still ends; a later comparison orders again
+                machine.top[job] = generation
+                machine.ranks[job, generation] = "running"
+                machine.exits.pop((job, generation), None)
+            case TellStop(job=job, generation=newest):
+                machine.top[job] = max(machine.top.get(job, 0), newest)
+                for (name, generation), at in list(machine.ranks.items()):
+                    if name == job and generation <= newest and at == "running":
+                        machine.ranks[name, generation] = "stopping"
+                if (job, newest) not in machine.ranks:
+                    machine.exits.setdefault((job, newest), (0, True))
+            case TellLeave():
+                machine.leaving = True
+                for key, at in list(machine.ranks.items()):
+                    if at == "running":
+                        machine.ranks[key] = "stopping"
+
+    def _die(self, machine: Machine, by: str) -> None:
+        if machine.alive:
+            machine.alive, machine.ended, machine.by = False, self.now.market, by
+            machine.forgotten = self._unlucky(0.2)
+            machine.ranks.clear()
+
+    # -- what agents do --------------------------------------------------------------------------------------------
+
+    def _agent(self, machine: Machine) -> None:
+        """One turn of one agent; a daemon that refuses it as not ours ends it."""
+        try:
+            if not machine.heard:
+                self._hello(machine)
+            elif self.rng.random() < 0.2:
+                self._extend(machine, self.tell(RenewLease(node=machine.node)))
+            else:
+                self._report(machine)
+        except Refusal:
+            self._die(machine, "asked")
+
+    def _hello(self, machine: Machine) -> None:
+        groups = [
+            Group(job=job, generation=generation, state="running" if at == "running" else "stopping")
+            for (job, generation), at in machine.ranks.items()
+            if at != "done"
+        ]
+        groups += [
+            Group(job=job, generation=generation, state="exited", exits={} if drained else {self._rank(machine, job): code})
+            for (job, generation), (code, drained) in machine.exits.items()
+        ]
+        machine.heard = True
+        self._extend(machine, self.tell(AgentHello(node=machine.node, running=tuple(groups))))
+
+    def _rank(self, machine: Machine, job: str) -> str:
+        row = self.state.jobs.get(job)
+        return str(row.nodes.index(machine.node)) if row and machine.node in row.nodes else "0"
+
+    def _report(self, machine: Machine) -> None:
+        node = machine.node
+        for (job, generation), at in list(machine.ranks.items()):
+            if at == "running" and (job, generation) not in machine.told:
+                machine.told.add((job, generation))
+                self.tell(RanksStarted(node=node, job=job, generation=generation))
+                return
+            if at in ("running", "stopping") and (at == "stopping" or self.rng.random() < 0.1):
+                self._end_ranks(machine, job, generation, drained=at == "stopping" or machine.notice is not None)
+                return
+        for (job, generation), (code, drained) in list(machine.exits.items()):
+            exits = {self._rank(machine, job): code}
+            self.tell(RanksExited(node=node, job=job, generation=generation, exits=exits, drained=drained))
+            del machine.exits[job, generation]
+            return
+        if machine.leaving:
+            self._die(machine, "asked")
+
+    def _end_ranks(self, machine: Machine, job: str, generation: int, *, drained: bool) -> None:
+        if drained:
+            code = 75
+        elif self.work.get(job, 0) > 0:
+            self.work[job] -= 1
+            code = self.rng.choice([1, 75, 76, -9])
+            if code in (1, -9) and self.rng.random() < 0.5:
+                row = self.state.jobs[job]
+                saved = CheckpointSaved(node=machine.node, job=job, generation=generation, step=row.checkpoint_step + 5)
+                self.tell(saved)
+        else:
+            code = 0
+        machine.ranks[job, generation] = "done"
+        del machine.ranks[job, generation]
+        machine.exits[job, generation] = (code, drained)
+
+    # -- one step --------------------------------------------------------------------------------------------------
+
+    def _list(self) -> None:
+        """A list may lag behind a launch; it never shows a dead machine as alive."""
+        nodes = [
+            self._seen(m)
+            for m in self.machines.values()
+            if (m.visible_at <= self.now.wall if m.alive else not m.forgotten) and not self._unlucky(0.05)
+        ]
+        self.tell(NodesSeen(provider="local", nodes=tuple(nodes), asked=self.now.wall))
+
+    def _time(self, most: int) -> None:
+        passed = self.rng.randrange(1, most)
+        self.now = Moment(Instant(self.now.wall + passed), Instant(self.now.market + passed))
+        for machine in self.machines.values():
+            if machine.alive and machine.notice is not None and self.now.wall >= machine.notice:
+                self._die(machine, "interrupted")
+            if machine.alive and self.now.wall >= machine.lease:
+                self._die(machine, "lease")
+        self.tell(Tick())
+
+    def _fault(self) -> None:
+        alive = [m for m in self.machines.values() if m.alive]
+        kind = self.rng.choice(["crash", "kill", "notice", "offers", "person", "agent", "budget"])
+        self.counts[kind] += 1
+        if kind == "crash":
+            self._crash()
+        elif kind == "offers":
+            self._offers()
+        elif kind == "person":
+            self._person()
+        elif kind == "budget":
+            self.tell(SetBudget(name="default", limit=self.rng.choice([None, usd(3), usd(50), usd(100_000)])))
+        elif alive:
+            machine = self.rng.choice(alive)
+            if kind == "kill":
+                self._die(machine, "interrupted")
+            elif kind == "agent":  # its agent dies: the ranks die with it, a new one dials in
+                machine.heard = False
+                machine.ranks.clear()
+                machine.exits.clear()
+                machine.told.clear()
+                machine.top.clear()
+            elif machine.notice is None:
+                machine.notice = self.now.wall + self.rng.choice([3_000, 120_000])
+                machine.lease = min(machine.lease, machine.notice)
+                for key, at in list(machine.ranks.items()):
+                    machine.ranks[key] = "stopping" if at == "running" else at
+                self.tell(NodeNoticed(node=machine.node, deadline=Instant(machine.notice), source="storm"))
+
+    def _person(self) -> None:
+        if len(self.state.jobs) < self.jobs_wanted:
+            gpus = self.rng.choice([8, 8, 16])
+            name = self.tell(Submit(spec=spec(gpus=gpus), key=f"k{len(self.state.jobs)}"))
+            self.work[name] = self.rng.choice([0, 0, 1, 2])
+            return
+        job = self.rng.choice(sorted(self.state.jobs))
+        action = self.rng.choice([Action.PAUSE, Action.RESUME, Action.MIGRATE, Action.CANCEL])
+        if action is Action.CANCEL and self.rng.random() < 0.8:
+            return
+        try:
+            self.tell(Act(job=job, action=action))
+        except Refusal:
+            self.counts["refused wish"] += 1
+
+    def step(self) -> None:
+        doings: list[Callable[[], None]] = [self._deliver] * 6 + [self._any_agent] * 6 + [self._list, self._wait]
+        if self.faults and self.rng.random() < 0.12:
+            self._fault()
+        else:
+            self.rng.choice(doings)()
+        self.judge()
+
+    def _wait(self) -> None:
+        self._time(30_000 if self.rng.random() < 0.1 else 3_000)
+
+    def _deliver(self) -> None:
+        if self.flying:
+            at = self.rng.randrange(len(self.flying)) if self.faults else 0
+            self._carry(self.flying.pop(at))
+
+    def _any_agent(self) -> None:
+        alive = [m for m in self.machines.values() if m.alive]
+        if alive:
+            self._agent(self.rng.choice(alive))
+
+    # -- the judge -------------------------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """What must hold at every instant, seen from outside."""
+        alive: dict[str, set[int]] = {}
+        seats: Counter[tuple[str, int, str]] = Counter()
+        for machine in self.machines.values():
+            for (job, generation), at in machine.ranks.items():
+                if machine.alive and at != "done":
+                    alive.setdefault(job, set()).add(generation)
+                    seats[job, generation, machine.node] += 1
+        for job, generations in alive.items():
+            if len(generations) > 1:
+                raise Violation(self._story(f"{job} runs twice: generations {sorted(generations)}"))
+        for machine in self.machines.values():
+            row = self.state.nodes.get(machine.node)
+            if machine.alive and row is not None and machine.lease > row.lease_until:
+                raise Violation(self._story(f"{machine.node} holds a longer lease than the ledger granted"))
+            if machine.alive and row is None and not machine.late:
+                raise Violation(self._story(f"{machine.node} lives and no row knows it"))
+        if self.calm_since is not None:
+            self._judge_calm(self.calm_since)
+        for job in self.state.jobs.values():
+            if job.state in TERMINAL and (job.nodes or job.next_nodes):
+                raise Violation(self._story(f"{job.id} is over and still holds nodes"))
+            if job.state is JobState.QUEUED and (job.nodes or job.next_nodes):
+                raise Violation(self._story(f"{job.id} is queued and holds nodes"))
+        owners = Counter(n for job in self.state.jobs.values() for n in {*job.nodes, *job.next_nodes})
+        if twice := [n for n, count in owners.items() if count > 1 and n in self.state.nodes]:
+            raise Violation(self._story(f"given to two jobs: {twice}"))
+
+    def _judge_calm(self, since: int) -> None:
+        """Without faults nothing may take long, but for machines whose end only their lease can prove."""
+        now, patience = self.now.wall, 2 * MINUTE
+        alive = {m.node for m in self.machines.values() if m.alive}
+        draining = {
+            job.id for job in self.state.jobs.values() if job.state is JobState.DRAINING and alive.issuperset(job.nodes)
+        }
+        leaving = {node.id for node in self.state.nodes.values() if node.leaving and node.id in alive}
+        for names, began in ((draining, self.draining), (leaving, self.leaving)):
+            for name in began.keys() - names:
+                del began[name]
+            for name in names:
+                if now - began.setdefault(name, now) > patience:
+                    raise Violation(self._story(f"{name} does not leave"))
+        orphans = [m.node for m in self.machines.values() if m.alive and m.node not in self.state.nodes]
+        if orphans and now - since > patience:
+            raise Violation(self._story(f"machines that nobody owns: {orphans}"))
+
+    def blow(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
+
+    def calm(self, steps: int = 20_000) -> None:
+        """No more faults: everything must come to its end, and nothing may be left on the bill."""
+        self.faults = False
+        self.calm_since = self.now.wall
+        self.tell(SetBudget(name="default", limit=None))
+        self._offers()
+        for turn in range(steps):
+            self.step()
+            if turn % 50 == 0:
+                self._wake_all()
+            if self._over():
+                break
+        if not self._over():
+            states = {job.id: (str(job.state), job.reason) for job in self.state.jobs.values()}
+            raise Violation(self._story(f"not everything ended: {states}; nodes {list(self.state.nodes.values())}"))
+
+    def _wake_all(self) -> None:
+        self._offers()
+        for job in list(self.state.jobs.values()):
+            if job.state in (JobState.PAUSED, JobState.HELD):
+                self.tell(Act(job=job.id, action=Action.RESUME))
+
+    def _over(self) -> bool:
+        jobs = all(job.state in TERMINAL for job in self.state.jobs.values())
+        return jobs and not self.state.nodes and not any(m.alive for m in self.machines.values())
+
+    def _story(self, what: str) -> str:
+        last = [f"{e.at.wall - 10**9:>9} {e.kind:<20} {e.job:<4} {e.node:<22} {e.why}" for e in self.log[-40:]]
+        return "\n".join([f"seed {self.seed}: {what}", *last])
