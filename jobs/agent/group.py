@@ -291,19 +291,18 @@ class Group:
             self._sweep_ms = min(SWEEP_MAX_MS, self._sweep_ms * 2)
 
     def _members(self, rows: dict[int, proc.Row]) -> list[int]:
-        """Every living process of this generation: by session, by descent, by mark; and orphans that hide their mark.
+        """Every living process of this generation: by session, by mark; and orphans that hide their mark.
 
         Such an orphan could be another job's. It is taken nevertheless: `exited` is a proof, and a proof must hold.
         """
         ours, children = os.getpid(), self._host.children
         below = proc.below(ours, rows)
-        descended = {pid for leader in self._alive for pid in proc.below(leader, rows)}
         members = []
         for pid in below:
             row = rows[pid]
             if row.dead:
                 continue
-            if row.session in self._sessions or pid in descended:
+            if row.session in self._sessions:
                 members.append(pid)
             elif not children.known(pid) and not children.known(row.session):
                 told = proc.marks(pid, (MARK, "DSCHED_JOB", "DSCHED_GENERATION"))
