@@ -1,3 +1,5 @@
+"""The catalogue's facts: sourced, dated, and as the clouds publish them."""
+
 from __future__ import annotations
 
 from datetime import date

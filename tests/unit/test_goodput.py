@@ -1,3 +1,5 @@
+"""Goodput and the checkpoint interval: formulas against a simulation, and what they do at their edges."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Interruptions per hour: what a pool's own history says, and what is believed without one."""
+
 from __future__ import annotations
 
 import pytest

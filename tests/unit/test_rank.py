@@ -1,3 +1,5 @@
+"""What an hour somewhere is worth: the reference gang, and the work that is left."""
+
 from __future__ import annotations
 
 import pytest

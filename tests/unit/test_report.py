@@ -1,3 +1,5 @@
+"""The plan report: every offer is chosen or refused with a reason that people can read."""
+
 from __future__ import annotations
 
 import typing
