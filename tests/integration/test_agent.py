@@ -262,12 +262,13 @@ def test_an_older_generation_is_refused_and_a_repeat_changes_nothing(tmp_path: P
         home.start(SAVER, generation=5)
         says(running, b"ready", generation=5)
         pid = rank_of(running).pid
-        home.start("touch /nowhere", generation=4)
+        home.start(f"touch {tmp_path}/ran", generation=4)
         refused = home.fact("exited", generation=4)
         assert (refused["exits"], refused["drained"]) == ({}, True)
         home.start(SAVER, generation=5)
         home.wait(lambda: len([f for f in home.facts if f["kind"] == "started"]) == 2)
         assert rank_of(running).pid == pid
+        assert not (tmp_path / "ran").exists()
 
 
 def test_a_newer_generation_starts_when_the_older_is_reaped(tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ def test_secrets_are_resolved_on_the_node_and_told_to_nobody(tmp_path: Path) -> 
         )
         home.fact("exited", exits={"0": 0})
         assert (tmp_path / "got").read_text() == "canary-one/canary-two"
-        home.start("true", job="lost", secrets={"A": "env:NODE_TOKEN", "C": "file:/nowhere/token"})
+        home.start("true", job="lost", secrets={"A": "env:NODE_TOKEN", "C": "file:/nonexistent/token"})
         failed = home.fact("setup-failed", job="lost")
-        assert (failed["command"], failed["tail"]) == ("secret C", "file:/nowhere/token: No such file or directory")
+        assert (failed["command"], failed["tail"]) == ("secret C", "file:/nonexistent/token: No such file or directory")
         assert "canary" not in str(home.facts) + str(home.logs) + running.errors.read_text()
 
 
