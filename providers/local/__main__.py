@@ -19,8 +19,6 @@ from typing import Final
 
 from dsched.providers.local.clock import MarketClock, wall_now
 from dsched.providers.local.cloud import Cloud
-from dsched.providers.local.fleet import Fleet
-from dsched.providers.local.hints import Hints
 from dsched.providers.local.host import Host
 from dsched.providers.local.journal import BadJournal, Journal, Record, read
 from dsched.providers.local.levers import BadScript, Levers, bend, read_script
@@ -106,33 +104,22 @@ async def _serve(folder: Path, options: Options, ready: int | None) -> None:
 
 
 async def _open(folder: Path, options: Options) -> tuple[Cloud, Levers, Trade]:
-    """Everything as the journal left it; the journal itself becomes as short as that allows."""
+    """Everything as the journal left it."""
     script = read_script(options.script) if options.script else []
     market = replayed(options.trace) if options.trace else generated(options.seed)
     records = read(folder / "journal")
     world = _world([record for record in records if record["kind"] == "world"], options)
-    kept = [record for record in records if record["kind"] in ("price", "capacity", "script")]
-    fleet, journal = Fleet(), Journal(folder / "journal")
-    for record in records:
-        fleet.apply(record)
-    records = [world, *kept, *fleet.records(wall_now())]
-    journal.rewrite(records)
-    fleet = Fleet()
-    for record in records:
-        fleet.apply(record)
-    cloud = Cloud(options, market, MarketClock(**world["clock"]), fleet, journal, Hints())
+    records = [world, *(record for record in records if record["kind"] != "world")]
+    cloud = Cloud(options, market, MarketClock(**world["clock"]), Journal(folder / "journal"), records)
     isolation = await asyncio.to_thread(best_isolation)
     log.info("cloud.isolation %s", isolation)
     await cloud.open(Host(folder, isolation, options.agent, notice=cloud.notice, ended=cloud.ended))
-    for record in kept:
-        if record["kind"] != "script":
+    for record in records:
+        if record["kind"] in ("price", "capacity"):
             bend(cloud, record)
     levers = Levers(cloud)
-    return (
-        cloud,
-        levers,
-        Trade(cloud, levers, script, {record["line"] for record in kept if record["kind"] == "script"}),
-    )
+    played = {record["line"] for record in records if record["kind"] == "script"}
+    return cloud, levers, Trade(cloud, levers, script, played)
 
 
 def _world(found: list[Record], options: Options) -> Record:

@@ -23,7 +23,7 @@ from dsched.providers.base import (
     Scope,
 )
 from dsched.providers.local.clock import MarketClock, wall_now
-from dsched.providers.local.fleet import Fleet, Machine, machines_record, sale_record, same
+from dsched.providers.local.fleet import Machine, fold, machines_record, sale_record, same
 from dsched.providers.local.hints import Hints
 from dsched.providers.local.host import Host
 from dsched.providers.local.journal import Journal, Record
@@ -37,6 +37,8 @@ from dsched.scheduler.core.units import Instant, Millis, Moment
 TOKEN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")  # it becomes the name of a folder
 COUNT_MAX: Final = 64  # nodes of one launch
 USER_DATA_MAX: Final = 65_536  # bytes; AWS takes 16 KiB, Google 256 KiB
+RECORDS_MAX: Final = 50_000  # of the journal before it is made short again: about 6 MB, mostly renewals
+KEPT: Final = ("world", "price", "capacity", "script")  # records that are not the fleet's
 TIMER_S_MAX: Final = 30.0  # a timer looks at the wall clock again at least this often, in case it jumped
 
 log = logging.getLogger(__name__)
@@ -44,16 +46,25 @@ log = logging.getLogger(__name__)
 
 class Cloud:
     def __init__(
-        self, options: Options, market: LocalMarket, clock: MarketClock, fleet: Fleet, journal: Journal, hints: Hints
+        self,
+        options: Options,
+        market: LocalMarket,
+        clock: MarketClock,
+        journal: Journal,
+        records: list[Record],
     ) -> None:
+        """As `records` left it; the journal is made as short as that allows."""
         self.options = options
         self.market = market
         self.clock = clock
-        self.fleet = fleet
-        self.hints = hints
+        self.fleet = fold(records)
+        self.hints = Hints()
         self.quota = options.max_nodes
         self.changed = asyncio.Event()  # something that the market's loop should look at
         self._journal = journal
+        self._head = [record for record in records if record["kind"] in KEPT]  # what the fleet does not hold
+        self._written = 0
+        self._shorten()
         self._host: Host | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._launching: dict[str, asyncio.Task[list[Node]]] = {}
@@ -66,8 +77,6 @@ class Cloud:
     async def open(self, host: Host) -> None:
         """Take over every machine of the journal; those that died meanwhile are gone now."""
         self._host = host
-        for token in [token for token in self.fleet.sales if not self.fleet.started(token)]:
-            self.log({"kind": "void", "token": token})
         await host.forget_others({machine.name for machine in self.fleet.alive()})
         for machine in list(self.fleet.alive()):
             if not await host.adopt(machine, self.fleet.sales[machine.sale], self._cloud_of(machine.pool)):
@@ -81,6 +90,11 @@ class Cloud:
         """The only door: durable first, then in force."""
         self._journal.write(record)
         self.fleet.apply(record)
+        self._written += 1
+        if record["kind"] in KEPT:
+            self._head.append(record)
+        if self._written >= RECORDS_MAX and not self._launching:
+            self._shorten()
 
     # What the provider port asks.
 
@@ -189,6 +203,12 @@ class Cloud:
             self.changed.clear()
             await self.changed.wait()
         await self.host.settle()
+
+    def _shorten(self) -> None:
+        """Write down only what is still of use. A launch without machines was cut off by a crash and left nothing."""
+        records = [*self._head, *self.fleet.records(wall_now())]
+        self._journal.rewrite(records)
+        self.fleet, self._written = fold(records), 0
 
     def _admit(self, want: Launch) -> None:
         """Raise what speaks against it, before anything is written."""

@@ -133,6 +133,13 @@ class Fleet:
         self.machines[one] = replace(self.machines[one], **changes)
 
 
+def fold(records: Iterable[Record]) -> Fleet:
+    fleet = Fleet()
+    for record in records:
+        fleet.apply(record)
+    return fleet
+
+
 def sale_record(want: Launch) -> Record:
     return {"kind": "sale", "want": launch_to(want)}
 

@@ -184,11 +184,7 @@ class LocalWorld:
             await self.provider().shutdown()
             await self.until(self._nothing_left)
         finally:
-            left = self.processes()
-            for process in left:
-                process.kill()
-            print((self.folder / "cloud.log").read_text())  # shown for a failed test
-            shutil.rmtree(self.folder)
+            left = self._clear_away()
         assert not left, f"left over: {left}"
 
     def provider(self) -> LocalProvider:
@@ -259,17 +255,27 @@ class LocalWorld:
             assert ended
 
     def cloud_pid(self) -> int:
-        return next(
-            p.pid for p in psutil.process_iter() if str(self.folder) in _arguments(p) and "--state" in _arguments(p)
-        )
+        return self._clouds()[0].pid
 
     def processes(self, node: str = "") -> list[psutil.Process]:
         """Every living process of one node, or of all, by the mark in its environment."""
         mark = str(self.folder / "nodes" / node)
         return [p for p in psutil.process_iter() if _mark(p).startswith(mark)]
 
+    def _clouds(self) -> list[psutil.Process]:
+        return [p for p in psutil.process_iter() if {str(self.folder), "--state"} <= set(_arguments(p))]
+
+    def _clear_away(self) -> list[psutil.Process]:
+        """Kill what should not be there any more, and tell."""
+        left = [*self._clouds(), *self.processes()]
+        for process in left:
+            process.kill()
+        print((self.folder / "cloud.log").read_text())  # shown for a failed test
+        shutil.rmtree(self.folder)
+        return left
+
     async def _nothing_left(self) -> bool | None:
-        return None if self.processes() else True
+        return None if self.processes() or self._clouds() else True
 
 
 def want(world: World, token: str, **changes: Any) -> Launch:

@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 
 from dsched.providers.base import EndReason, Launch
+from dsched.providers.local import cloud
+from dsched.providers.local.clock import MarketClock
 from dsched.providers.local.fleet import (
     REMEMBERED,
-    Fleet,
     Machine,
+    fold,
     machines_record,
     node_id,
     sale_record,
 )
 from dsched.providers.local.journal import BadJournal, Journal, Record, read
+from dsched.providers.local.market import LocalMarket
+from dsched.providers.local.options import Options
 from dsched.providers.local.proc import Process
 from dsched.providers.local.tree import Isolation, Roots
 from dsched.scheduler.core.market import Market, Pool
@@ -54,13 +58,6 @@ def gone(want: Launch, index: int, wall: int) -> Record:
     return {"kind": "gone", "id": node_id(want, index), "by": "interrupted", "market": 9, "wall": wall}
 
 
-def folded(records: list[Record]) -> Fleet:
-    fleet = Fleet()
-    for record in records:
-        fleet.apply(record)
-    return fleet
-
-
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with closing(Journal(tmp_path / "journal")) as journal:
@@ -73,27 +70,27 @@ def test_a_fleet_is_what_its_records_say(journal: Journal, tmp_path: Path) -> No
     journal.write(sale_record(want), machines_record(machines(want)))
     journal.write({"kind": "lease", "ids": [first], "until": 200}, {"kind": "notice", "id": second, "deadline": 150})
     journal.write({"kind": "ending", "id": second, "by": "asked"}, gone(want, 1, 9))
-    fleet = folded(read(tmp_path / "journal"))
+    fleet = fold(read(tmp_path / "journal"))
     assert fleet.sales == {"a": want}
     assert fleet.machines[first] == replace(machines(want)[0], lease_until=Instant(200))
     assert fleet.machines[second].ended_by is EndReason.INTERRUPTED
     assert fleet.machines[second].ending is EndReason.ASKED
     assert [machine.id for machine in fleet.alive()] == [first]
     assert fleet.used()[POOL] == 1
-    assert folded(list(fleet.records(Instant(10)))) == fleet  # the short form is the same fleet
+    assert fold(list(fleet.records(Instant(10)))) == fleet  # the short form is the same fleet
 
 
 def test_a_launch_without_machines_is_forgotten_at_a_restart_and_a_dead_one_after_a_day() -> None:
     dead, living, cut_off = wish("dead"), wish("living"), wish("cut-off")
-    fleet = folded(
+    fleet = fold(
         [
             *(sale_record(want) for want in (dead, living, cut_off)),
             machines_record([*machines(dead), *machines(living)]),
             gone(dead, 0, 1_000),
         ]
     )
-    assert set(folded(list(fleet.records(Instant(2_000)))).sales) == {"dead", "living"}
-    assert set(folded(list(fleet.records(Instant(1_000 + REMEMBERED)))).sales) == {"living"}
+    assert set(fold(list(fleet.records(Instant(2_000)))).sales) == {"dead", "living"}
+    assert set(fold(list(fleet.records(Instant(1_000 + REMEMBERED)))).sales) == {"living"}
 
 
 def test_a_torn_last_line_was_never_promised(journal: Journal, tmp_path: Path) -> None:
@@ -123,3 +120,22 @@ def test_ids_look_like_those_of_the_cloud_and_never_collide() -> None:
     ids = {node_id(wish(token), index) for token in ("a", "b", "a.1") for index in range(20)}
     assert len(ids) == 60
     assert all(one.startswith("i-") and len(one) == 19 for one in ids)
+
+
+def test_a_long_journal_is_made_short_while_the_cloud_runs(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud, "RECORDS_MAX", 10)
+    clock = MarketClock(birth=Instant(0), origin=Instant(0), origin_wall=Instant(0), scale=1.0)
+    world: Record = {"kind": "world", "market": "seed 1", "clock": {}}
+    want, lever = wish("a"), {"kind": "price", "pool": "*", "factor": 2}
+    running = cloud.Cloud(Options(), LocalMarket([], ""), clock, journal, [world])
+    for record in (sale_record(want), machines_record(machines(want)), lever):
+        running.log(record)
+    for until in range(1_000, 1_020):
+        running.log({"kind": "lease", "ids": [node_id(want, 0)], "until": until})
+    records = read(tmp_path / "journal")
+    assert len(records) < 15
+    assert [record["kind"] for record in records][:4] == ["world", "price", "sale", "machines"]
+    assert fold(records) == running.fleet
+    assert running.fleet.machines[node_id(want, 0)].lease_until == 1_019
