@@ -35,9 +35,22 @@ def pack(folder: str) -> Bundle:
     if not os.path.isdir(folder):
         raise trouble("E102", f"workdir {folder!r} is not a folder", "the path is relative to the spec")
     packed = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this function, as the bundle
-    digest = _Digest(packed)
+    try:
+        digest = _Digest(packed)
+        with gzip.GzipFile("", "wb", _LEVEL, digest, mtime=0) as zipped:
+            files = _write(folder, zipped)
+    except BaseException:
+        packed.close()
+        raise
+    size = packed.tell()
+    packed.seek(0)
+    return Bundle(digest.hash.hexdigest(), packed, size, files)
+
+
+def _write(folder: str, to: gzip.GzipFile) -> int:
+    """The tar of the folder; how many entries it has."""
     files = unpacked = 0
-    with gzip.GzipFile("", "wb", _LEVEL, digest, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w|") as tar:
+    with tarfile.open(fileobj=to, mode="w|") as tar:
         for path, name in _walk(folder):
             info = _entry(tar, folder, path, name)
             files += 1
@@ -53,9 +66,7 @@ def pack(folder: str) -> Bundle:
                     tar.addfile(info, source)
             else:
                 tar.addfile(info)
-    size = packed.tell()
-    packed.seek(0)
-    return Bundle(digest.hash.hexdigest(), packed, size, files)
+    return files
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:

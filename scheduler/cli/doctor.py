@@ -27,7 +27,9 @@ _DISK_FAIL: Final = 200 * 1024**2  # bytes: the database cannot grow
 def doctor(ctx: typer.Context) -> int:
     """Check this host and the daemon; prints each fix. Exit 1 when something fails."""
     terminal = here(ctx)
-    found = [*local(state_dir(os.environ)), *daemon(terminal)]
+    told = list(daemon(terminal))
+    here_too = {check["name"] for check in told}  # what the daemon says of the same thing, it says from nearer
+    found = [*(check for check in local(state_dir(os.environ)) if check["name"] not in here_too), *told]
     now = Moment(Instant(0), Instant(0))
     terminal.rows(CHECKS, found, now, name="name")
     failed = [c for c in found if c["status"] == "fail"]
