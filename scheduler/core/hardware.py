@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-# The names that users write. The catalog has the facts of each; where a name comes with two memories (A100), the need's
-# memory chooses.
-ACCELERATORS: Final = ("T4", "V100", "A10G", "L4", "L40S", "A100", "H100", "H200", "B200")
+# The names that users write. The catalog has the facts of each; A100 means both of its memories.
+ACCELERATORS: Final = ("T4", "V100", "A10G", "L4", "L40S", "A100", "A100-40", "A100-80", "H100", "H200", "B200")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

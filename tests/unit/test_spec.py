@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dsched.providers import catalog
 from dsched.scheduler.core.hardware import ACCELERATORS
 from dsched.scheduler.core.job import Checkpointing
 from dsched.scheduler.core.market import Market
@@ -230,6 +231,11 @@ def test_a_folder_cannot_be_submitted_without_its_bundle() -> None:
 def test_a_deadline_that_is_past_is_refused_with_the_time() -> None:
     with pytest.raises(SpecError, match="finish_by: '2026-11-20T13:00Z' is past"):
         to_core(load(LEAST + "finish_by: 2026-11-20T13:00Z", "job.yaml"), NOW, "ana")
+
+
+def test_every_gpu_of_the_catalog_can_be_asked_for() -> None:
+    assert catalog.load().accelerators.keys() <= set(ACCELERATORS)
+    assert to_core(load(LEAST + "gpus: {type: a100-80}", "job.yaml"), NOW, "ana").need.accelerators == ("A100-80",)
 
 
 def test_the_schema_knows_every_field_and_the_short_forms() -> None:
