@@ -32,6 +32,8 @@ from dsched.scheduler.wire.agent import Fact, Hello, Order, RankGroup
 
 LINGER_MS: Final = 10_000  # when everything has ended: for the last facts and logs, if the daemon is there to take them
 SOCKET_PATH_MAX: Final = 107 - 17  # of a directory, so that a name of 16 characters fits into sun_path
+SHORT: Final = Path("/tmp")  # noqa: S108 - short is the point; below it a random name that is ours alone
+OWNER: Final = "node"
 GUARD_END_MS: Final = 1_000
 THREAD_AGAIN_S: Final = 1.0
 
@@ -226,6 +228,18 @@ def _sockets(node_dir: Path, boot: str) -> Path:
     run.mkdir(parents=True)
     if len(os.fsencode(run)) <= SOCKET_PATH_MAX:
         return run
-    short = Path("/tmp") / f"dsched-{boot}"  # noqa: S108 - short, random, ours alone
+    short = SHORT / f"dsched-{boot}"
     short.mkdir(mode=0o700)
+    (short / OWNER).write_bytes(os.fsencode(node_dir))
+    _forget_dead_nodes()
     return short
+
+
+def _forget_dead_nodes() -> None:
+    """Remove the short directories of nodes whose own disk is gone: killed as a whole, they could not."""
+    for owner in SHORT.glob(f"dsched-*/{OWNER}"):
+        try:
+            if not os.path.exists(owner.read_bytes()):
+                shutil.rmtree(owner.parent, ignore_errors=True)
+        except (OSError, ValueError):
+            continue  # another user's
