@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dsched.scheduler.api import broadcast, watch
+from dsched.scheduler.api import broadcast, eventlog, watch
 from dsched.scheduler.api.limit import Limits
 from tests.support.office import SPEC, WAIT_S, Office, office
 from tests.support.stage import offer
@@ -48,6 +48,13 @@ class Reader:
                 if name:
                     fields[name] = value
         raise EOFError
+
+    async def until(self, wanted: Callable[[Any], Any]) -> Any:
+        """The first message whose data gives something true; that."""
+        async with asyncio.timeout(WAIT_S):
+            while not (found := wanted((await self.next())[2])):
+                pass
+        return found
 
     async def seqs(self, count: int) -> list[int]:
         return [int((await self.next())[1] or 0) for _ in range(count)]
@@ -91,7 +98,10 @@ async def test_a_stream_resumes_behind_the_last_event_seen(built: Office, http: 
     assert answer.status_code == 422
 
 
-async def test_no_event_is_lost_or_doubled_while_history_is_read(built: Office, http: httpx.AsyncClient) -> None:
+async def test_no_event_is_lost_or_doubled_while_history_is_read(
+    built: Office, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventlog, "PAGE", 7)
     for _ in range(20):
         await submit(http)
 
@@ -177,10 +187,7 @@ async def test_new_prices_reach_the_watchers(built: Office, http: httpx.AsyncCli
     async with stream(http, "/v1/feed") as feed:
         await feed.next()
         await built.offers(offer("use1-az1", 25.0))
-        offers: list[Any] = []
-        while not offers:
-            _, _, delta = await feed.next()
-            offers = delta["offers"]
+        offers = await feed.until(lambda delta: delta["offers"])
         assert [made["price"] for made in offers] == ["25.00"]
 
 
@@ -190,11 +197,41 @@ async def test_a_job_that_leaves_the_list_is_gone_for_watchers_too(built: Office
     async with stream(http, "/v1/feed") as feed:
         await feed.next()
         built.clock.move(2 * 3_600_000)
-        gone: list[str] = []
-        while not gone:
-            _, _, delta = await feed.next()
-            gone = delta["gone"]
-        assert gone == ["j1"]
+        assert await feed.until(lambda delta: delta["gone"]) == ["j1"]
+
+
+async def test_what_runs_is_shown_anew_as_time_goes_by(built: Office, http: httpx.AsyncClient) -> None:
+    await submit(http)
+    await built.launch()
+    async with stream(http, "/v1/feed") as feed:
+        await feed.next()
+        built.clock.move(3_600_000)
+        spent = await feed.until(lambda delta: [job["spent"] for job in delta["jobs"] if job["spent"] != "0.00"])
+        assert spent == ["20.00"]
+
+
+async def test_an_event_is_in_the_snapshot_or_in_a_delta_and_never_in_both(
+    built: Office, http: httpx.AsyncClient
+) -> None:
+    watching = built.app.state.api.watch
+    first, second = watching.follow(), watching.follow()
+    await anext(first)
+    await submit(http)
+    seen: list[list[int]] = []
+    for _ in range(2):  # joined before the delta is made, and after it was sent
+        frames = [data(await anext(second)), data(await anext(second))]
+        seen.append([event["seq"] for made in frames for event in made["events"]])
+        await submit(http)
+        await second.aclose()
+        second = watching.follow()
+    await first.aclose()
+    assert seen[0] == list(range(1, len(seen[0]) + 1))
+    assert seen[1] == list(range(1, len(seen[1]) + 1))
+    assert len(seen[1]) > len(seen[0]) > 0
+
+
+def data(frame: bytes) -> Any:
+    return json.loads(frame.partition(b"data: ")[2])
 
 
 async def test_a_watcher_that_does_not_keep_up_starts_again(
