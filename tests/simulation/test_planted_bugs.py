@@ -57,7 +57,6 @@ BUGS: dict[str, tuple[tuple[Any, ...], str, Callable[..., Any]]] = {
     "lost start orders are never repeated": ((agent,), "_compare", nothing),
     "a lease's end proves nothing": ((fleet,), "_lease_ended", nothing),
     "the nodes of an ended job are forgotten": ((lifecycle,), "release", nothing),
-    "a migration never drains": ((placing,), "move_when_ready", nothing),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -71,12 +71,14 @@ class Machine:
     launched: int
     visible_at: int
     late: bool = False  # its launch took effect after everybody had given up waiting
+    mute: bool = False  # its agent never comes up: only the provider can end it
     forgotten: bool = False  # the provider does not list it once it is dead
     alive: bool = True
     ended: int = 0
     by: str = ""
     notice: int | None = None
     heard: bool = False  # in this incarnation of the daemon
+    orders: list[Any] = field(default_factory=list)  # waiting for its next poll, in order
     leaving: bool = False
     top: dict[str, int] = field(default_factory=dict)  # job -> newest generation ordered here
     ranks: dict[tuple[str, int], str] = field(default_factory=dict)  # -> running, stopping, done
@@ -100,7 +102,7 @@ class Storm:
 
     def __init__(self, seed: int, *, jobs: int = 5) -> None:
         self.seed, self.rng = seed, Random(seed)
-        self.terms = Terms(lease=Millis((2 if seed % 2 else 10) * MINUTE), idle_keep=Millis(20 * SECOND), boot_max=Millis(5 * MINUTE))
+        self.terms = Terms(lease=Millis((2 if seed % 2 else 10) * MINUTE), idle_keep=Millis(20 * SECOND), boot_max=Millis(MINUTE // 2))
         self.policy = Policy(lease=self.terms.lease, cooldown=Millis(MINUTE))
         self.now = Moment(Instant(10**9), Instant(10**9))
         self.log: list[Event] = []
@@ -140,7 +142,13 @@ class Storm:
     def _handle(self, message: Message) -> Any:
         step = handle(self.state, message, self.now, self.rng, self.policy, self.terms)
         self.log += step.events
-        self.flying += step.effects
+        for effect in step.effects:
+            if isinstance(effect, TellStart | TellStop | TellLeave):
+                machine = self._machine(effect.node)
+                if machine is not None and machine.heard:
+                    machine.orders.append(effect)
+            else:
+                self.flying.append(effect)
         return step.answer
 
     def _crash(self) -> None:
@@ -188,17 +196,13 @@ class Storm:
                 self._launch(name)
             case CallTerminate(refs=refs):
                 for ref in refs:
-                    if ref in self.machines and not self._unlucky(0.2):
+                    if ref in self.machines and not self._unlucky(0.5):
                         self._die(self.machines[ref], "asked")
             case CallRenew(ref=ref, until=until):
                 if ref in self.machines and not self._unlucky(0.3):
                     self._extend(self.machines[ref], until)
             case CallObserve():
                 self._list()
-            case TellStart() | TellStop() | TellLeave():
-                machine = self._machine(effect.node)
-                if machine is not None and machine.heard:
-                    self._obey(machine, effect)
             case _:
                 pass
 
@@ -218,10 +222,10 @@ class Storm:
             why = dict(by=RefusedBy.CAPACITY, why="sold out", scope="pool", cooldown=Millis(30_000))
             self.tell(LaunchRefused(intent=name, **why))  # type: ignore[arg-type]
             return
-        if not mine and self._unlucky(0.1):
+        if not mine and self._unlucky(0.3):
             self.counts["late launch"] += 1
             self.flying.append(LateLaunch(intent))
-            self.tell(LaunchUnanswered(intent=name, why="hangs", retry=Millis(30 * SECOND)))
+            self.tell(LaunchUnanswered(intent=name, why="hangs", retry=Millis(2 * SECOND)))
             return
         if not mine:
             self._build(intent)
@@ -237,9 +241,9 @@ class Storm:
         for index in range(intent.count if intent.lease_until > self.now.wall else 0):
             ref = f"i{len(self.machines)}"
             seen_from = self.now.wall + (self.rng.randrange(20_000) if self.faults else 0)
-            self.machines[ref] = Machine(
-                ref, intent.id, index, intent, intent.lease_until, self.now.market, visible_at=seen_from, late=late
-            )
+            machine = Machine(ref, intent.id, index, intent, intent.lease_until, self.now.market, visible_at=seen_from)
+            machine.late, machine.mute = late, self._unlucky(0.2)
+            self.machines[ref] = machine
 
     def _unlucky(self, share: float) -> bool:
         return self.faults and self.rng.random() < share
@@ -285,6 +289,8 @@ class Storm:
         try:
             if not machine.heard:
                 self._hello(machine)
+            elif machine.orders and self.rng.random() < 0.7:
+                self._obey(machine, machine.orders.pop(0))
             elif self.rng.random() < 0.2:
                 self._extend(machine, self.tell(RenewLease(node=machine.node)))
             else:
@@ -303,6 +309,7 @@ class Storm:
             for (job, generation), (code, drained) in machine.exits.items()
         ]
         machine.heard = True
+        machine.orders.clear()  # a new session begins
         self._extend(machine, self.tell(AgentHello(node=machine.node, running=tuple(groups))))
 
     def _rank(self, machine: Machine, job: str) -> str:
@@ -316,7 +323,7 @@ class Storm:
                 machine.told.add((job, generation))
                 self.tell(RanksStarted(node=node, job=job, generation=generation))
                 return
-            if at in ("running", "stopping") and (at == "stopping" or self.rng.random() < 0.1):
+            if at in ("running", "stopping") and (at == "stopping" or self.rng.random() < 0.03):
                 self._end_ranks(machine, job, generation, drained=at == "stopping" or machine.notice is not None)
                 return
         for (job, generation), (code, drained) in list(machine.exits.items()):
@@ -366,7 +373,7 @@ class Storm:
 
     def _fault(self) -> None:
         alive = [m for m in self.machines.values() if m.alive]
-        kind = self.rng.choice(["crash", "kill", "notice", "offers", "person", "agent", "budget"])
+        kind = self.rng.choice(["crash", "kill", "notice", "offers", "person", "agent", "budget", "stranger"])
         self.counts[kind] += 1
         if kind == "crash":
             self._crash()
@@ -378,7 +385,10 @@ class Storm:
             self.tell(SetBudget(name="default", limit=self.rng.choice([None, usd(3), usd(50), usd(100_000)])))
         elif alive:
             machine = self.rng.choice(alive)
-            if kind == "kill":
+            if kind == "stranger":  # a launch of a time that a restore from backup has forgotten
+                lease = Instant(self.now.wall + self.terms.lease)
+                self._build(replace(machine.intent, id=f"ds-lost-{len(self.machines)}", lease_until=lease), late=True)
+            elif kind == "kill":
                 self._die(machine, "interrupted")
             elif kind == "agent":  # its agent dies: the ranks die with it, a new one dials in
                 machine.heard = False
@@ -422,10 +432,12 @@ class Storm:
     def _deliver(self) -> None:
         if self.flying:
             at = self.rng.randrange(len(self.flying)) if self.faults else 0
+            if isinstance(self.flying[at], LateLaunch) and self._unlucky(0.97):
+                return  # it hangs on
             self._carry(self.flying.pop(at))
 
     def _any_agent(self) -> None:
-        alive = [m for m in self.machines.values() if m.alive]
+        alive = [m for m in self.machines.values() if m.alive and not m.mute]
         if alive:
             self._agent(self.rng.choice(alive))
 
