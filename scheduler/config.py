@@ -1,6 +1,7 @@
 """The daemon's settings: defaults, then `config.toml` in the state directory, then the command line.
 
-Each name tells its unit.
+Under systemd a credential named `config.toml` comes between file and command line: the place for alert channels with
+secrets in them. Each name tells its unit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+FILE: Final = "config.toml"
 
 
 class ConfigError(Exception):
@@ -21,8 +24,8 @@ class ConfigError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     state: Path  # the state directory
-    lease_seconds: float = 1200.0  # the most a machine outlives a dead daemon
-    idle_seconds: float = 120.0  # how long a node without a job is kept
+    lease_seconds: float = 0.0  # the most a machine outlives a dead daemon; 0: LEASE of market time, at least LEASE_LEAST
+    idle_seconds: float = 0.0  # how long a node without a job is kept; 0: IDLE of market time, at least IDLE_LEAST
     observe_seconds: float = 5.0  # every provider is looked at this often, hints or not
     prices_seconds: float = 60.0
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
@@ -61,7 +64,10 @@ def read(argv: Sequence[str]) -> Config:
     state = Path(given.pop("state", None) or default_state()).absolute()
     if "alerts" in given:
         given["alerts"] = tuple(given["alerts"])
-    config = replace(from_file(state / "config.toml", Config(state=state)), **given)
+    config = from_file(state / FILE, Config(state=state))
+    if secrets := os.environ.get("CREDENTIALS_DIRECTORY"):
+        config = from_file(Path(secrets) / FILE, config)
+    config = replace(config, **given)
     check(config)
     return config
 

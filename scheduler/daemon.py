@@ -1,7 +1,7 @@
 """The composition root: the only file that knows everything. `python -m dsched.scheduler.daemon --state DIR`.
 
 Crash-only: there is no clean way down that the way up does not also cover. Exit 75 means "start me again" (the store
-failed), 1 means that a person must act first; the message says what.
+failed) and 70 a fault of ours (start me again, too); 1 means that a person must act first, and the message says how.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dsched.providers.base import Clocked, Provider
 from dsched.scheduler.api.app import create_app
 from dsched.scheduler.api.broadcast import Broadcast
 from dsched.scheduler.api.ports import Extras
-from dsched.scheduler.api.serve import serve
+from dsched.scheduler.api.serve import SocketTaken, serve
 from dsched.scheduler.config import Config, ConfigError, read
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import Effect, Restarted, Tick
@@ -39,14 +39,16 @@ from dsched.scheduler.engine.execute import Executor
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm, Ticker
-from dsched.scheduler.engine.watchdog import Watchdog
 from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.errors import StoreError, StoreFailed
 from dsched.scheduler.store.logbook import LogBook
 from dsched.scheduler.store.writer import Store
 from dsched.scheduler.wire.api import Check
+from dsched.scheduler.wire.systemd import Watchdog
 
 EXIT_AGAIN: Final = 75
+EXIT_FAULT: Final = 70
+EXIT_PERSON: Final = 1
 BACKLOG_MAX: Final = 2_048  # transactions not yet on disk: beyond that a client is told to come again
 TICK_SECONDS: Final = 1.0  # leases, idle nodes and budgets are looked at this often; nothing urgent waits for it
 
@@ -110,7 +112,9 @@ class Daemon:
         await serve(app, self.config.socket, stop)
 
     def _gauges(self) -> dict[str, float]:
-        return {"dsched_store_backlog": float(self.store.backlog), "dsched_core_faults": float(self.loop.faults)}
+        store = self.store
+        figures = {"store_backlog": store.backlog, "store_commits": store.commits, "core_faults": self.loop.faults}
+        return {name: float(value) for name, value in figures.items()}
 
     async def _checks(self) -> list[Check]:
         return await asyncio.to_thread(checks, self.config.state)
@@ -223,6 +227,13 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+def _status(leaves: Sequence[BaseException]) -> int:
+    """What the end asks of whoever started us."""
+    if any(isinstance(leaf, StoreFailed) for leaf in leaves):
+        return EXIT_AGAIN
+    return EXIT_PERSON if any(isinstance(leaf, SocketTaken) for leaf in leaves) else EXIT_FAULT
+
+
 def _configure_log() -> None:
     tty = sys.stderr.isatty()
     renderer: Any = structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()
@@ -244,14 +255,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         store = Store.open(config.state)
     except (ConfigError, StoreError, OSError) as error:
         sys.stderr.write(f"error[E300] {error}\n")
-        sys.exit(1)
+        sys.exit(EXIT_PERSON)
     try:
         asyncio.run(Daemon(config, store).run())
     except BaseExceptionGroup as group:
         leaves = _leaves(group)
         for leaf in leaves:
             log.error("daemon.failed", error=str(leaf), kind=type(leaf).__name__, exc_info=leaf)
-        os._exit(EXIT_AGAIN if any(isinstance(leaf, StoreFailed) for leaf in leaves) else 1)
+        os._exit(_status(leaves))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from dataclasses import dataclass
@@ -9,19 +10,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Watchdog:
-    """`alive` is called after a tick of the loop, so a blocked loop is restarted."""
+    """`alive` is called from the loop, so a blocked loop is restarted."""
 
     address: str = ""
+    patience: float | None = None  # seconds of silence after which systemd restarts us; None: it does not
 
     @classmethod
     def from_env(cls) -> Watchdog:
-        return cls(os.environ.get("NOTIFY_SOCKET", ""))
+        patience = os.environ.get("WATCHDOG_USEC", "")
+        return cls(os.environ.get("NOTIFY_SOCKET", ""), int(patience) / 1e6 if patience.isdecimal() else None)
 
     def ready(self) -> None:
         self._say(b"READY=1\nSTATUS=serving")
 
     def alive(self) -> None:
         self._say(b"WATCHDOG=1")
+
+    async def stay_alive(self) -> None:
+        """Signs of life for as long as the loop turns; for a process without a tick of its own."""
+        while self.patience is not None:
+            self.alive()
+            await asyncio.sleep(self.patience / 3)
 
     def _say(self, text: bytes) -> None:
         if not self.address:
