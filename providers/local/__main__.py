@@ -27,8 +27,7 @@ from dsched.providers.local.options import AGENT, Options
 from dsched.providers.local.replay import BadTrace
 from dsched.providers.local.server import Server
 from dsched.providers.local.trade import Trade
-from dsched.providers.local.tree import best_isolation
-from dsched.scheduler.wire.systemd import Watchdog
+from dsched.providers.local.tree import Isolation, best_isolation
 
 EXIT_USAGE: Final = 2
 EXIT_TAKEN: Final = 3  # another cloud holds the folder
@@ -62,6 +61,9 @@ def _arguments(argv: list[str]) -> tuple[Path, Options, int | None]:
     parser.add_argument("--max-nodes", type=int, default=plain.max_nodes, help="the account's quota")
     parser.add_argument("--trace", type=Path, metavar="FOLDER", help="replay these traces")
     parser.add_argument("--script", type=Path, metavar="FILE", help="levers to pull, JSON lines")
+    parser.add_argument(
+        "--isolation", type=Isolation, choices=list(Isolation), help="the best that is permitted if not given"
+    )
     parser.add_argument("--ready-fd", type=int, help="a pipe that hears of the start: one line when the socket listens")
     parser.add_argument("--agent", nargs=argparse.REMAINDER, default=list(AGENT), help="what runs on a node (last)")
     given = vars(parser.parse_args(argv))
@@ -95,9 +97,6 @@ async def _serve(folder: Path, options: Options, ready: int | None) -> None:
         with suppress(BrokenPipeError):
             os.write(ready, b"ready\n")
         os.close(ready)
-    watchdog = Watchdog.from_env()
-    watchdog.ready()
-    alive = asyncio.create_task(watchdog.stay_alive())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({market, stopped}, return_when=asyncio.FIRST_COMPLETED)
     server.close()
@@ -105,7 +104,6 @@ async def _serve(folder: Path, options: Options, ready: int | None) -> None:
     if market.done():
         market.result()  # the market never ends by itself: this raises what broke it
     market.cancel()
-    alive.cancel()
 
 
 async def _open(folder: Path, options: Options) -> tuple[Cloud, Levers, Trade]:
@@ -116,7 +114,9 @@ async def _open(folder: Path, options: Options) -> tuple[Cloud, Levers, Trade]:
     world = _world([record for record in records if record["kind"] == "world"], options)
     records = [world, *(record for record in records if record["kind"] != "world")]
     cloud = Cloud(options, market, MarketClock(**world["clock"]), Journal(folder / "journal"), records)
-    isolation = await asyncio.to_thread(best_isolation)
+    isolation = options.isolation
+    if isolation is None:
+        isolation = await asyncio.to_thread(best_isolation)
     log.info("cloud.isolation %s", isolation)
     await cloud.open(Host(folder, isolation, options.agent, notice=cloud.notice, ended=cloud.ended))
     for record in records:

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsched.providers.local.tree import Isolation
+
 AGENT = (sys.executable, "-m", "dsched.jobs.agent")
 
 
@@ -20,6 +22,9 @@ class Options:
     max_nodes: int = 64  # the account's quota; this is one computer
     trace: Path | None = None  # replay this folder in place of the made-up market
     script: Path | None = None  # levers to pull, with their times
+    isolation: Isolation | None = (
+        None  # how a node's processes are held together; None: as well as this machine permits
+    )
     agent: tuple[str, ...] = AGENT  # what runs on a node
 
     def __post_init__(self) -> None:
@@ -39,6 +44,8 @@ class Options:
             ("--silent-share", self.silent_share),
             ("--max-nodes", self.max_nodes),
         ]
+        if self.isolation:
+            pairs.append(("--isolation", self.isolation))
         pairs += [
             (f"--{name}", path.resolve()) for name, path in (("trace", self.trace), ("script", self.script)) if path
         ]

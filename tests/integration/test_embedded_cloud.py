@@ -213,6 +213,66 @@ def _lease(world: LocalWorld, token: str) -> Instant:
     return next(Instant(r["want"]["lease_until"]) for r in sales if r["kind"] == "sale" and r["want"]["token"] == token)
 
 
+@pytest.mark.parametrize("how", ["interrupt", "keeper killed", "cloud killed"])
+async def test_without_namespaces_a_node_dies_as_a_whole_too(how: str) -> None:
+    async with LocalWorld(isolation=tree.Isolation.KEEPER) as world:
+        script = "#!/bin/sh\nsetsid sleep 3600 &\nsleep 3601 &\ntouch grown-up\nwait\n"
+        [node] = await world.provider().launch(want(world, "a", user_data=script))
+        await exists(world, world.disk("a.0") / "grown-up")
+        family = tree_of(world, "a.0")
+        assert len(family) >= 5
+        if how == "keeper killed":
+            family[0].kill()
+        else:
+            if how == "cloud killed":
+                world.kill_cloud()
+                await ensure(world.folder, world.options)
+            await world.interrupt(node.ref, notice=False)
+        expected = EndReason.FAILED if how == "keeper killed" else EndReason.INTERRUPTED
+        assert (await status(world, "a", NodeStatus.GONE)).ended_by is expected
+        assert alive(family) == []
+
+
+async def test_the_cloud_outlives_whoever_started_it() -> None:
+    world = LocalWorld()
+    starter = f"""
+import asyncio, os
+from pathlib import Path
+from dsched.providers.local.options import Options
+from dsched.providers.local.start import ensure
+asyncio.run(ensure(Path({str(world.folder)!r}), Options()))
+os.killpg(0, 9)
+"""
+    died = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", starter], start_new_session=True, check=False)
+    assert died.returncode == -9
+    assert await world.provider().offers()
+    await world.close()
+
+
+async def test_a_recorded_drought_takes_the_nodes_of_its_pool(tmp_path: Path) -> None:
+    trace = {
+        "schema": "dsched.trace/1",
+        "name": "x/us-west-2a",
+        "gap_seconds": 600,
+        "counts_rle": [[2, 4], [0, 1_000]],
+        "spot_price": 0.9,
+        "od_price": 3.06,
+    }
+    (tmp_path / "trace.json").write_text(json.dumps(trace))
+    world = LocalWorld(trace=tmp_path, scale=1_200.0)  # the drought begins after two seconds
+    world.pool = replace(world.pool, region="us-west-2", zone="usw2-az1", shape="p3.2xlarge")
+    await ensure(world.folder, world.options)
+    try:
+        assert await world.provider().note() == f"replayed market (1 traces of {tmp_path.name}), 1200x"
+        await world.provider().launch(want(world, "a", count=2))
+        assert (await status(world, "a", NodeStatus.GONE)).ended_by is EndReason.INTERRUPTED
+        with pytest.raises(Capacity):
+            await world.provider().launch(want(world, "b"))
+        assert (await world.provider().clock())[0].market - world.wall() > 4 * 600_000 - 10_000
+    finally:
+        await world.close()
+
+
 async def test_what_was_decided_before_the_kill_is_done_after_it(world: LocalWorld) -> None:
     provider = world.provider()
     [noticed] = await launched(world, "noticed")
@@ -281,7 +341,7 @@ async def test_a_launch_that_the_crash_cut_off_left_nothing_and_its_token_is_fre
 
 async def test_a_second_cloud_on_the_same_folder_is_refused(world: LocalWorld) -> None:
     command = [sys.executable, "-m", "dsched.providers.local", "--state", str(world.folder)]
-    second = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    second = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=10)
     assert second.returncode == 3
     assert "another embedded cloud holds" in second.stderr
     assert await world.provider().offers()
