@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar, Final
 
 from textual import on
@@ -45,14 +46,14 @@ THEME: Final = Theme(
 
 class Top(App[None]):
     TITLE = "dsched top"
-    CSS_PATH = "top.tcss"
+    CSS_PATH = Path(__file__).with_name("top.tcss")  # absolute, so that a profiler may run this module
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", "Quit", show=False)]
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self.feed = Feed(session.source, self.post_message, clock=session.clock)
+        self.feed = Feed(session.source, self.post_message, clock=session.clock, pace=session.pace)
         self.main = Main(session, self.link, self.fed)
 
     def link(self) -> Link:

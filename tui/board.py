@@ -92,13 +92,11 @@ class Board:
             self.jobs.clear()
             self.interruptions = self.moves = 0
         for job_id, row in news.jobs.items():
-            self._count(self.jobs.get(job_id), -1)
+            self._count(self.jobs.get(job_id), row)
             self.jobs[job_id] = row
-            self._count(row, 1)
-            changed.jobs.append(job_id)
         for job_id in news.gone:
-            self._count(self.jobs.pop(job_id, None), -1)
-            changed.jobs.append(job_id)
+            self._count(self.jobs.pop(job_id, None), None)
+        changed.jobs = [*news.jobs, *news.gone]
         self._offers(news, changed)
         self._events(news, changed)
         return changed
@@ -119,10 +117,13 @@ class Board:
             self._sampled = now
             self.burn.append(float(self.health["burn"]))
 
-    def _count(self, job: Job | None, sign: int) -> None:
-        if job is not None:
-            self.interruptions += sign * job["interruptions"]
-            self.moves += sign * job["moves"]
+    def _count(self, old: Job | None, new: Job | None) -> None:
+        if old is not None:
+            self.interruptions -= old["interruptions"]
+            self.moves -= old["moves"]
+        if new is not None:
+            self.interruptions += new["interruptions"]
+            self.moves += new["moves"]
 
     def _offers(self, news: News, changed: Changed) -> None:
         old = dict(self.offers) if news.snapshot else self.offers

@@ -23,6 +23,7 @@ RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 3.0)  # then the last again and again: a p
 STALE_S: Final = 3.0  # silence that a person should know of; the daemon speaks at least once a second
 LOST_S: Final = 15.0  # silence after which the line is dead, whatever the kernel says of it
 MONEY_S: Final = 2.0  # how often budgets and savings are asked for; the answer's time is the latency shown
+PACE_S: Final = 0.2  # between two batches of news for the app: eyes need no more, and a paint costs more than a row
 HISTORY_S: Final = 30.0  # the day's prices move one bucket an hour
 
 
@@ -45,9 +46,15 @@ class Link:
 
 class Feed:
     def __init__(
-        self, source: Source, tell: Callable[[Message], object], *, clock: Callable[[], float] = time.monotonic
+        self,
+        source: Source,
+        tell: Callable[[Message], object],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pace: float = PACE_S,
     ) -> None:
         self.news = News()
+        self._pace, self._next = pace, 0.0
         self.link = Link()
         self._source, self._tell, self._clock = source, tell, clock
         self._told = False
@@ -98,7 +105,16 @@ class Feed:
             self._tries = 0
         if not self._told:
             self._told = True
-            self._tell(Fed())
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        """At once where the app had a pause, else when it has had one."""
+        loop = asyncio.get_running_loop()
+        if (rest := self._next - loop.time()) > 0:
+            loop.call_later(rest, self._tell_soon)
+            return
+        self._next = loop.time() + self._pace
+        self._tell(Fed())
 
     def _heard(self) -> None:
         was = self.link

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from dsched.scheduler.core.units import Instant, Moment
 from dsched.tui.board import Board
+from dsched.tui.feed import PACE_S
 from dsched.tui.source import Source
 
 
@@ -22,6 +23,7 @@ class Session:
     board: Board = field(default_factory=Board)
     wall: Callable[[], Instant] = wall_clock
     clock: Callable[[], float] = time.monotonic
+    pace: float = PACE_S  # seconds between two batches of news
     frozen: bool = False
 
     def now(self) -> Moment:

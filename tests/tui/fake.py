@@ -128,7 +128,7 @@ async def running(
 ) -> AsyncIterator[Run]:
     daemon = FakeDaemon(fleet.snapshot()) if daemon is None else daemon
     clock = Clock()
-    app = Top(Session(source=daemon, readonly=readonly, wall=clock.wall, clock=clock.monotonic))
+    app = Top(Session(source=daemon, readonly=readonly, wall=clock.wall, clock=clock.monotonic, pace=0.0))
     async with app.run_test(size=size, notifications=True) as pilot:
         run = Run(app, pilot, daemon, clock)
         await run.settle()

@@ -43,6 +43,7 @@ FIELDS: Final[Mapping[str, view.Fields]] = {
     "events": view.EVENT_FIELDS,
 }
 STORY_S: Final = 0.15  # the cursor rests this long before its job's story is asked for
+REST_S: Final = 0.05  # the cursor rests this long before the panel beside it is drawn anew
 EVENTS_OF_JOB: Final = 20
 
 
@@ -82,6 +83,7 @@ class Main(Acting):
         self._tries = 0
         self._story: tuple[str, tuple[Any, ...], Story] = ("", (), Story())
         self._story_due: Timer | None = None
+        self._resting: Timer | None = None
         self._page: tuple[TextPage, str] | None = None
         self._last: Event | None = None
 
@@ -160,7 +162,7 @@ class Main(Acting):
             self._link(), self.session.board.health, address=self.session.source.address, now=self.session.clock(),
             width=self.size.width, frozen=self.session.frozen, readonly=self.session.readonly,
         )  # fmt: skip
-        self.status_line.update(text, layout=False)
+        self.status_line.draw(text)
 
     def draw_tabs(self) -> None:
         counts = {}
@@ -168,14 +170,14 @@ class Main(Acting):
             shown, there = len(table.order.ids), len(table.rows)
             counts[tab] = f"{there:,}" if shown == there else f"{shown:,} of {there:,}"
         note = show(self.filters.get(self.tab, ""))
-        self.tabs.draw(self.tab, counts, note)
+        self.tabs.show(self.tab, counts, note)
 
     def draw_ticker(self) -> None:
         events_ = self.session.board.events
         last = events_[next(reversed(events_))] if events_ else None
         if last is not self._last:
             self._last = last
-            self.ticker.update(tick(last), layout=False)
+            self.ticker.draw(tick(last))
 
     def job(self) -> Job | None:
         row_id = self.tables["jobs"].current
@@ -189,7 +191,7 @@ class Main(Acting):
         job = self.job()
         if job is not None and self.detail.display and self.tab == "jobs":
             self._ask_story(job)
-            self.detail.draw(f"{job['id']} {job['name']}", self._detail(job, self.detail.size.width - 4))
+            self.detail.draw(self._detail(job, self.detail.size.width - 4))
 
     def _detail(self, job: Job, width: int) -> Content:
         told, _, story = self._story
@@ -222,7 +224,10 @@ class Main(Acting):
 
     @on(VirtualTable.Moved, "#jobs")
     def moved(self) -> None:
-        self.draw_detail()
+        """The panel follows when the cursor rests, so that a held key moves the cursor alone."""
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(REST_S, self.draw_detail)
 
     @on(VirtualTable.Ordered)
     def ordered(self) -> None:

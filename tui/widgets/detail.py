@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Final
 
 from textual.content import Content
-from textual.widgets import Static
 
 from dsched.scheduler.core.units import Moment
 from dsched.scheduler.view import format as f
@@ -17,6 +16,7 @@ from dsched.scheduler.view.market import offer_off
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.wire.api import Attempt, Event, Job, Offer
 from dsched.tui.view import STYLES, Part
+from dsched.tui.widgets.line import Lines
 from dsched.tui.widgets.spark import spark
 
 Line = list[Part]
@@ -35,7 +35,8 @@ class Story:
 
 
 def detail(job: Job, story: Story, offer: Offer | None, now: Moment, width: int) -> Content:
-    lines = [
+    lines: list[Line] = [
+        [(f"{show(job['id'])} ", _DIM), (show(job["name"], max(8, width - 8)), "bold $text-accent")],
         *_state(job, now, width),
         [],
         *_place(job, offer, width),
@@ -155,20 +156,13 @@ def _events(events: Sequence[Event]) -> list[Line]:
     return lines
 
 
-class Detail(Static):
+class Detail(Lines):
     """Beside the table where the screen is wide."""
 
     DEFAULT_CSS = """
     Detail { width: 46; height: 100%; border: round $primary 40%; border-title-color: $text-accent; padding: 0 1;
-        text-wrap: nowrap; text-overflow: ellipsis; display: none; }
+        display: none; }
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.drawn: Content | None = None
-
-    def draw(self, title: str, content: Content) -> None:
-        if content != self.drawn:
-            self.drawn = content
-            self.border_title = Content(show(title, 40))
-            self.update(content, layout=False)
+    def on_mount(self) -> None:
+        self.border_title = "job"  # the same for all: a new title would repaint the whole panel

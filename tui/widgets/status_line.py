@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from rich.cells import cell_len
 from textual.content import Content
-from textual.widgets import Static
 
 from dsched.scheduler.view import format as f
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.wire.api import Health
 from dsched.tui.feed import Link
 from dsched.tui.view import STYLES, Part
+from dsched.tui.widgets.line import Lines
 
 PRICES_OLD_S: Final = 900  # a spot price older than a quarter of an hour is a guess: shown in amber
 _COUNTED: Final = ("running", "starting", "queued", "held", "draining", "paused", "failed")
@@ -93,5 +93,5 @@ def _provider(name: str, said: dict[str, Any]) -> list[Part]:
     return [(f"{show(name, 16)} ", ""), (f"✖ {show(str(said.get('why') or 'down'), 40)}", STYLES["bad"])]
 
 
-class StatusLine(Static):
-    DEFAULT_CSS = "StatusLine { height: 1; background: $panel; color: $foreground; }"
+class StatusLine(Lines):
+    DEFAULT_CSS = "StatusLine { background: $panel; color: $foreground; }"

@@ -8,14 +8,15 @@ from typing import Final
 from textual import events
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Static
+
+from dsched.tui.widgets.line import Lines
 
 TITLES: Final = {"jobs": "1 Jobs", "market": "2 Market", "events": "3 Events"}
 _GAP: Final = 3
 
 
-class Tabs(Static):
-    DEFAULT_CSS = "Tabs { height: 1; padding: 0 1; background: $background; }"
+class Tabs(Lines):
+    DEFAULT_CSS = "Tabs { padding: 0 1; background: $background; }"
 
     class Chosen(Message):
         def __init__(self, tab: str) -> None:
@@ -26,7 +27,7 @@ class Tabs(Static):
         super().__init__()
         self._labels: dict[str, str] = {}
 
-    def draw(self, active: str, counts: Mapping[str, str], note: str = "") -> None:
+    def show(self, active: str, counts: Mapping[str, str], note: str = "") -> None:
         """`note` is the filter in force: it hides rows, so it is always said."""
         self._labels = {tab: f"{title} {counts.get(tab, '')}".rstrip() for tab, title in TITLES.items()}
         parts: list[tuple[str, str]] = []
@@ -38,7 +39,7 @@ class Tabs(Static):
             parts.append((" " * (_GAP - 2), ""))
         if note:
             parts.append((f"  / {note}", "$text-warning"))
-        self.update(Content.assemble(*parts), layout=False)
+        self.draw(Content.assemble(*parts))
 
     def on_click(self, event: events.Click) -> None:
         left = 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from textual.content import Content
-from textual.widgets import Static
 
 from dsched.scheduler.view import format as f
 from dsched.scheduler.view.column import Tone
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.wire.api import Event
 from dsched.tui.view import STYLES
+from dsched.tui.widgets.line import Lines
 
 # The end of an event's kind ("node.notice") -> glyph and tone.
 _SIGNS: Final[dict[str, tuple[str, Tone]]] = {
@@ -37,5 +37,5 @@ def tick(event: Event | None) -> Content:
     )
 
 
-class Ticker(Static):
-    DEFAULT_CSS = "Ticker { height: 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }"
+class Ticker(Lines):
+    DEFAULT_CSS = "Ticker { background: $panel; }"

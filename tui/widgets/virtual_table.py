@@ -98,7 +98,7 @@ class VirtualTable(ScrollView, can_focus=True):
         """Enter or a double click on a row."""
 
     class Ordered(Told):
-        """Filtered or sorted anew."""
+        """All rows, the filter or the sort changed."""
 
     def __init__(
         self,
@@ -146,22 +146,24 @@ class VirtualTable(ScrollView, can_focus=True):
             self._reorder()
         elif stale:
             self._reorder_soon()
+        at, (first, last) = self.order.at, self._visible()
         for row_id in ids:
-            index = self.order.at.get(row_id)
-            if index is not None:
-                self._repaint(index)
+            if first <= at.get(row_id, -1) < last:
+                self._repaint(at[row_id])
 
     def reload(self) -> None:
         """All rows may have changed, or the filter did."""
         self.marks &= self.rows.keys()
         self._strips.clear()
         self._reorder(reset=True)
+        self.refresh()
 
     def filter(self, keep: Callable[[Row], bool] | None) -> None:
         self.order.keep = keep
         self._reorder(reset=True)
 
     def sort_by(self, column: Column[Any], *, descending: bool) -> None:
+        self.refresh(Region(0, 0, self.size.width, 1))
         self.sort_column = column
         self.order.key, self.order.descending = column.key, descending
         self._reorder(reset=True)
@@ -181,8 +183,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def age(self) -> None:
         """Time went by: repaint the visible lines that now read differently (ages, countdowns)."""
-        top = self.scroll_offset.y
-        for index in range(top, min(top + self.size.height - 1, len(self.order.ids))):
+        for index in range(*self._visible()):
             kept = self._strips.pop(self.order.ids[index], None)
             if kept is not None and self._line(index).text != kept[2].text:
                 self._repaint(index)
@@ -276,21 +277,45 @@ class VirtualTable(ScrollView, can_focus=True):
             self._due = None
         self._sorted_at = self._clock()
         before, line = self.current, self.cursor - self.scroll_offset.y
+        stood, cursor = (self.scroll_offset.y, self._visible_ids()), self.cursor
         if reset:
             self.order.reset()
         else:
             self.order.rebuild()
-        self.virtual_size = Size(0, len(self.order.ids) + 1)
+        self._fit_rows()
         index = min(self.cursor, max(0, len(self.order.ids) - 1))
         if self.chosen and before is not None:
             index = self.order.at.get(before, index)
         self.set_reactive(VirtualTable.cursor, index)
         if self.chosen and 0 <= line < self.size.height - 1 and index - line != self.scroll_offset.y:
             self.scroll_to(y=max(0, index - line), animate=False)
-        self.refresh()
+        self._repaint_moved(*stood, cursor)
         if self.current != before:
             self.post_message(self.Moved(self, self.current))
-        self.post_message(self.Ordered(self, self.current))
+        if reset:
+            self.post_message(self.Ordered(self, self.current))
+
+    def _repaint_moved(self, top: int, ids: list[str], cursor: int) -> None:
+        """Only the lines on which another row stands than before, or the cursor."""
+        now = self._visible_ids()
+        if top != self.scroll_offset.y or len(now) != len(ids):
+            self.refresh()
+            return
+        for i, (was, is_) in enumerate(zip(ids, now, strict=True)):
+            if was != is_:
+                self._repaint(top + i)
+        if cursor != self.cursor:
+            self._repaint(cursor)
+            self._repaint(self.cursor)
+
+    def _visible(self) -> tuple[int, int]:
+        """The indices of the rows on screen, the last one not included."""
+        top = self.scroll_offset.y
+        return top, min(top + self.size.height - 1, len(self.order.ids))
+
+    def _visible_ids(self) -> list[str]:
+        first, last = self._visible()
+        return self.order.ids[first:last]
 
     def on_unmount(self) -> None:
         if self._due is not None:
@@ -301,6 +326,14 @@ class VirtualTable(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self._layout()  # a tab that was mounted hidden had no size and so no header
 
+    def on_show(self) -> None:
+        self._fit_rows()
+
+    def _fit_rows(self) -> None:
+        """A new size lays the whole screen out anew, so a table that is not shown waits with it."""
+        if self.display:
+            self.virtual_size = Size(0, len(self.order.ids) + 1)
+
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._styles.clear()
@@ -309,7 +342,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def _layout(self) -> None:
         room = self.scrollable_content_region.width - GUTTER - GAP  # without the scroll bar
         self._shown = fit(self.columns, max(0, room), self._seen)
-        self.virtual_size = Size(0, len(self.order.ids) + 1)
+        self._fit_rows()
         self._strips.clear()
         self.refresh()
 
