@@ -28,6 +28,7 @@ from dsched.providers.local.replay import BadTrace
 from dsched.providers.local.server import Server
 from dsched.providers.local.trade import Trade
 from dsched.providers.local.tree import Isolation, best_isolation
+from dsched.scheduler.wire.systemd import Watchdog
 
 EXIT_USAGE: Final = 2
 EXIT_TAKEN: Final = 3  # another cloud holds the folder
@@ -97,6 +98,9 @@ async def _serve(folder: Path, options: Options, ready: int | None) -> None:
         with suppress(BrokenPipeError):
             os.write(ready, b"ready\n")
         os.close(ready)
+    watchdog = Watchdog.from_env()
+    watchdog.ready()
+    alive = asyncio.create_task(watchdog.stay_alive())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({market, stopped}, return_when=asyncio.FIRST_COMPLETED)
     server.close()
@@ -104,6 +108,7 @@ async def _serve(folder: Path, options: Options, ready: int | None) -> None:
     if market.done():
         market.result()  # the market never ends by itself: this raises what broke it
     market.cancel()
+    alive.cancel()
 
 
 async def _open(folder: Path, options: Options) -> tuple[Cloud, Levers, Trade]:
