@@ -75,6 +75,7 @@ class Store:
         self.cluster: str = meta["cluster"]
         self.era = int(meta["era"])
         self._durable = self._log.seq
+        self.commits = 0  # transactions made durable: each is one sync of the disk
         self._last = lastvalue.Pending()
         self._commands: SimpleQueue[_Command] = SimpleQueue()
         self._gate = threading.Lock()  # no command enters the queue after the failure emptied it
@@ -201,6 +202,7 @@ class Store:
                 if command.meta:
                     self._connection.execute(_PUT_META, command.meta)
                 reached.append(self._log.seq)
+        self.commits += 1
         self._unmoved += PAGES_PER_COMMIT + PAGES_PER_EVENT * (self._log.seq - self._durable)
         self._durable = self._log.seq
         return reached
@@ -218,6 +220,7 @@ class Store:
         if quotes or progress:
             with transaction(self._connection):
                 lastvalue.write(self._connection, quotes, progress)
+            self.commits += 1
 
     def _fail(self, error: Exception, batch: Sequence[_Command]) -> None:
         failure = StoreFailed(self.path, str(error) or type(error).__name__)
