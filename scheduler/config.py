@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from dsched.scheduler.core.units import Millis
+
 FILE: Final = "config.toml"
 
 
@@ -24,8 +26,8 @@ class ConfigError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     state: Path  # the state directory
-    lease_seconds: float = 0.0  # the most a machine outlives a dead daemon; 0: LEASE of market time, at least LEASE_LEAST
-    idle_seconds: float = 0.0  # how long a node without a job is kept; 0: IDLE of market time, at least IDLE_LEAST
+    lease_seconds: float = 0.0  # the most a machine outlives a dead daemon; 0: see `lease`
+    idle_seconds: float = 0.0  # how long a machine without a job is kept; 0: see `idle`
     observe_seconds: float = 5.0  # every provider is looked at this often, hints or not
     prices_seconds: float = 60.0
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
@@ -41,6 +43,20 @@ class Config:
     @property
     def socket(self) -> Path:
         return self.state / "api.sock"
+
+    @property
+    def lease(self) -> Millis:
+        """Wall. 20 minutes of market time, since a lease is spend set aside; but a minute for a daemon to come back."""
+        return _ms(self.lease_seconds or max(60.0, 1200.0 / self.scale))
+
+    @property
+    def idle(self) -> Millis:
+        """Wall. Two minutes of market time, since idle is paid; but ten seconds for a next job to come."""
+        return _ms(self.idle_seconds or max(10.0, 120.0 / self.scale))
+
+
+def _ms(seconds: float) -> Millis:
+    return Millis(round(seconds * 1000))
 
 
 def default_state() -> Path:
@@ -111,11 +127,8 @@ def check(config: Config) -> None:
     """Raises ConfigError for a number that makes no sense."""
     for name in ("lease_seconds", "idle_seconds", "observe_seconds", "prices_seconds", "scale", "notice_scale"):
         value = getattr(config, name)
-        if (
-            not isinstance(value, int | float)
-            or not 0 <= value < float("inf")
-            or (value == 0 and name != "idle_seconds")
-        ):
+        least = 0 if name in ("lease_seconds", "idle_seconds") else 1e-9
+        if not isinstance(value, int | float) or not least <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number above 0")
     for name in ("trace", "script"):
         path = getattr(config, name)

@@ -29,7 +29,7 @@ from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import Effect, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import Millis
+from dsched.scheduler.core.units import Instant
 from dsched.scheduler.doctor import checks
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.clock import Clock
@@ -39,6 +39,7 @@ from dsched.scheduler.engine.execute import Executor
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm, Ticker
+from dsched.scheduler.store.backup import RESTORED
 from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.errors import StoreError, StoreFailed
 from dsched.scheduler.store.logbook import LogBook
@@ -62,7 +63,7 @@ class Daemon:
         self.config, self.store = config, store
         self.clock = Clock()
         self.broadcast = Broadcast(store.seq)
-        terms = Terms(lease=_ms(config.lease_seconds), idle_keep=_ms(config.idle_seconds))
+        terms = Terms(lease=config.lease, idle_keep=config.idle)
         policy = Policy(lease=terms.lease, idle_keep=terms.idle_keep)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         self.loop = Loop(
@@ -84,6 +85,8 @@ class Daemon:
         self.observers: dict[str, Observer] = {}
         self.control = Control(self.loop, self.observers, rng)
         self.control.seq = store.seq
+        restored = int(store.queries.meta(RESTORED) or 0)
+        self.loop.state.hold_until = Instant(restored + terms.lease + terms.proof_margin if restored else 0)
         self._executor: Executor | None = None
 
     async def run(self) -> None:
@@ -200,10 +203,6 @@ class Daemon:
     def _carry(self, effects: Sequence[Effect]) -> None:
         assert self._executor is not None
         self._executor.carry(effects)
-
-
-def _ms(seconds: float) -> Millis:
-    return Millis(round(seconds * 1000))
 
 
 def _key(path: Path) -> bytes:

@@ -44,7 +44,8 @@ def submit(draft: Draft, wish: Submit) -> str:
     if wish.key in state.keys:
         return state.keys[wish.key]
     state.jobs_made += 1
-    job = Job(id=f"j{state.jobs_made}", key=wish.key, spec=wish.spec, state=JobState.QUEUED, submitted=draft.now)
+    name = f"j{state.jobs_made}" if state.era == 1 else f"j{state.jobs_made}e{state.era}"
+    job = Job(id=name, key=wish.key, spec=wish.spec, state=JobState.QUEUED, submitted=draft.now)
     draft.say("job.submitted", insert("job", job.id, job), job=job.id, data={"name": wish.spec.name})
     budget = state.budgets.get(wish.spec.budget)
     if budget and budget.exhausted:
@@ -98,7 +99,7 @@ def _pause(draft: Draft, job: Job, why: str) -> None:
 def _resume(draft: Draft, job: Job, why: str) -> None:
     budget = draft.state.budgets.get(job.spec.budget)
     if budget and budget.exhausted:
-        raise Refusal("E409", f"budget {budget.name} is spent", hint=f"dsched budget set {budget.name} AMOUNT")
+        raise Refusal("E402", f"budget {budget.name} is spent", hint=f"dsched budget set {budget.name} AMOUNT")
     if job.state is JobState.PAUSED:
         draft.job(job, "resumed", JobFact.RESUME, why=why)
     elif job.state is JobState.HELD:

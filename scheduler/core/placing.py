@@ -60,6 +60,10 @@ def place(draft: Draft) -> None:
     """One pass of the planner over every class that is not known to be blocked."""
     state = draft.state
     state.dirty = False
+    if draft.now.wall < state.hold_until:
+        state.delayed[""] = state.hold_until
+        draft.do(WakeAt(at=state.hold_until))
+        return
     jobs = _waiting(draft)
     if not jobs:
         return

@@ -242,6 +242,7 @@ class State:
     launches_made: int = 0
     era: int = 1  # rises after a restore from backup, so that tokens and generations cannot come back
     cluster: str = ""
+    hold_until: Instant = Instant(0)  # wall: after a restore, until every lease of the lost time has ended
     scale: float = 1.0  # market ms per wall ms
     offers: dict[str, Offer] = field(default_factory=dict)
     progress: dict[str, Progress] = field(default_factory=dict)

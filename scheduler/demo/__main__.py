@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dsched demo", description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="training steps (default 300)")
+    parser.add_argument("--steps", type=int, default=240, help="training steps (default 240)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the market and of the training")
-    parser.add_argument("--fast", dest="steps", action="store_const", const=150, help="150 steps")
+    parser.add_argument("--fast", dest="steps", action="store_const", const=120, help="120 steps")
     parser.add_argument("--json", action="store_true", help="claims and bill as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs, state and checkpoints")
     parser.add_argument("--quiet", action="store_true", help="the summary only")

@@ -38,7 +38,7 @@ class DemoError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     folder: Path
-    steps: int = 300
+    steps: int = 240
     seed: int = 1
     scale: float = 600.0  # market seconds per wall second: a minute of demo is ten hours of market
     notice_scale: float = 10.0  # 120 s of notice become 12 s, 30 s become 3 s: time to save on a busy machine
