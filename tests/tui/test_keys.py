@@ -8,6 +8,7 @@ from dsched.scheduler.wire.api import Act
 from dsched.tui.keys import MAIN
 from dsched.tui.screens.confirm import Confirm
 from dsched.tui.source import SourceError
+from dsched.tui.widgets.log_view import LogView
 from tests.tui import fleet
 from tests.tui.fake import FakeDaemon, Run, running
 
@@ -237,3 +238,21 @@ async def test_a_job_without_a_plan_says_so() -> None:
     async with running(daemon) as run:
         await run.press("e")
         await run.until(lambda: "no plan is stored" in run.text())
+
+
+async def test_a_log_follows_its_end_until_one_scrolls_up() -> None:
+    daemon = FakeDaemon(fleet.snapshot())
+    daemon.lines = [{"generation": 1, "rank": 0, "offset": i, "text": f"line {i}\n"} for i in range(500)]
+    async with running(daemon, size=(80, 24)) as run:
+        await at(run, "j12")
+        await run.press("l")
+        await run.until(lambda: "end of the log" in run.text())
+        view = run.app.screen.query_one(LogView)
+        await run.press("k")
+        view.say("later")
+        await run.until(lambda: not view._stale)
+        assert "later" not in run.text()
+        await run.press("G")
+        await run.until(lambda: "later" in run.text())
+        await run.pilot.resize_terminal(60, 12)
+        await run.until(lambda: "later" in run.text())

@@ -37,6 +37,7 @@ class LogView(ScrollView, can_focus=True):
         self._attempt: tuple[int, int] | None = None
         self._width = 0
         self._stale = False
+        self.following = True
 
     def on_mount(self) -> None:
         self.set_interval(0.1, self._show)
@@ -63,13 +64,26 @@ class LogView(ScrollView, can_focus=True):
         if not self._stale:
             return
         self._stale = False
-        at_end = self.scroll_offset.y >= self.max_scroll_y
         if len(self.lines) > LINES_MAX:
             del self.lines[: len(self.lines) - LINES_MAX + _TRIM]
         self.virtual_size = Size(self._width, len(self.lines))
-        if at_end:
-            self.scroll_to(y=len(self.lines), animate=False)
+        self._follow()
         self.refresh()
+
+    def _follow(self) -> None:
+        if self.following:
+            self.scroll_to(y=len(self.lines), animate=False)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Whoever scrolls up reads; whoever comes back to the end follows again."""
+        super().watch_scroll_y(old_value, new_value)
+        if new_value >= self.max_scroll_y:
+            self.following = True
+        elif new_value < old_value:
+            self.following = False
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._follow)
 
     def render_line(self, y: int) -> Strip:
         left, top = self.scroll_offset
