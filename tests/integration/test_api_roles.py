@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsched.scheduler.api.route import PEER
@@ -46,8 +47,11 @@ MAY = {
     "POST /agent/v1/logs": NO_ROLE,
     "GET /agent/v1/bundle/{sha256}": NO_ROLE,
 }
-UIDS = {Role.VIEWER: 101, Role.SUBMITTER: 102, Role.OPERATOR: 103, Role.ADMIN: 104}
-ROLES = Roles(owner=104, groups={102: Role.SUBMITTER, 103: Role.OPERATOR})
+UIDS = {role: 4_000_000 + place for place, role in enumerate(Role)}  # that no machine has a name for
+ROLES = Roles(
+    owner=UIDS[Role.ADMIN],
+    groups={UIDS[Role.SUBMITTER]: Role.SUBMITTER, UIDS[Role.OPERATOR]: Role.OPERATOR},
+)
 
 
 def peer(role: Role) -> Peer:
@@ -128,9 +132,14 @@ async def test_nobody_known_is_let_in_nowhere(built: Office) -> None:
             assert await ask(built, method, concrete(path), None) == 401, name
 
 
-async def test_a_submitter_acts_on_own_jobs_and_reads_own_logs_only(built: Office) -> None:
-    import msgspec
+async def test_a_key_belongs_to_its_user(built: Office) -> None:
+    body = msgspec.json.encode({"spec": SPEC, "key": "mine"})
+    for role in (Role.SUBMITTER, Role.SUBMITTER, Role.OPERATOR):
+        assert await ask(built, "POST", "/v1/jobs", peer(role), body) == 201
+    assert [job.spec.user for job in built.state.jobs.values()] == ["uid-4000001", "uid-4000002"]
 
+
+async def test_a_submitter_acts_on_own_jobs_and_reads_own_logs_only(built: Office) -> None:
     body = msgspec.json.encode({"spec": SPEC})
     assert await ask(built, "POST", "/v1/jobs", peer(Role.OPERATOR), body) == 201
     for path in ("/v1/jobs/j1/logs", "/v1/jobs/j1/pause"):

@@ -14,6 +14,7 @@ import pytest
 
 from dsched.scheduler.api import broadcast, eventlog, watch
 from dsched.scheduler.api.limit import Limits
+from dsched.scheduler.api.routes import logs
 from tests.support.office import SPEC, WAIT_S, Office, office
 from tests.support.stage import offer
 
@@ -290,6 +291,36 @@ async def test_a_followed_log_goes_on_over_generations_to_the_jobs_end(built: Of
         assert (got["generation"], got["text"], got["offset"]) == (2, "two", 4)
         await http.post("/v1/jobs/j1/cancel")
         await built.logs.append("j1", 2, 0, 4, b"last words")
+        assert [line["text"] async for line in lines] == ["last words"]
+
+
+async def test_a_followed_log_ends_with_its_job_and_not_when_somebody_looks(
+    built: Office, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "ALIVE_S", 3_600.0)
+    await submit(http)
+    await built.logs.append("j1", 1, 0, 0, b"one\n")
+    lines = read_logs(http, "follow=1")
+    async with asyncio.timeout(WAIT_S):
+        await anext(lines)
+        await http.post("/v1/jobs/j1/cancel")
+        assert [line async for line in lines] == []
+
+
+async def test_last_words_that_come_after_the_end_are_waited_for(
+    built: Office, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "TAIL_S", 1.0)
+    await submit(http)
+    await built.logs.append("j1", 1, 0, 0, b"one\n")
+    lines = read_logs(http, "follow=1")
+    async with asyncio.timeout(WAIT_S):
+        await anext(lines)
+        before = built.logs.signal("j1")
+        await http.post("/v1/jobs/j1/cancel")
+        while built.logs._signals.get("j1") in (None, before):  # the follower has seen the end, and waits again
+            await asyncio.sleep(0)
+        await built.logs.append("j1", 1, 0, 4, b"last words\n")
         assert [line["text"] async for line in lines] == ["last words"]
 
 
