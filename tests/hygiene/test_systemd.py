@@ -50,6 +50,11 @@ def test_both_units_share_one_user_and_one_state() -> None:
     assert "--state %S/dsched/cloud" in cloud
 
 
+def test_the_daemon_can_tell_its_callers_apart() -> None:
+    """In a user namespace of its own, SO_PEERCRED calls everybody but root `nobody`."""
+    assert "PrivateUsers=no" in (UNITS / "dsched.service").read_text().splitlines()
+
+
 @pytest.mark.slow
 @needs("systemd-analyze", "strace")
 def test_the_daemon_finds_its_cloud_running_and_needs_no_forbidden_call(tmp_path: Path) -> None:
