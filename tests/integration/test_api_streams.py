@@ -318,8 +318,10 @@ async def test_last_words_that_come_after_the_end_are_waited_for(
         await anext(lines)
         before = built.logs.signal("j1")
         await http.post("/v1/jobs/j1/cancel")
-        while built.logs._signals.get("j1") in (None, before):  # the follower has seen the end, and waits again
+        while built.logs._signals.get("j1") in (None, before):  # the follower is about to see the end
             await asyncio.sleep(0)
+        for _ in range(4):  # its reads stand before ours in the queue of the one thread: now it has seen it
+            await built.logs.generations("j1")
         await built.logs.append("j1", 1, 0, 4, b"last words\n")
         assert [line["text"] async for line in lines] == ["last words"]
 
