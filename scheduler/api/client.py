@@ -284,9 +284,12 @@ class _Answer:
 
     def _read(self) -> bytes:
         try:
-            return self._response.read(ANSWER_MAX)
+            body = self._response.read(ANSWER_MAX)
         except (OSError, http.client.HTTPException) as e:
             raise unanswered(self._path, e) from e
+        if self._response.length and len(body) < ANSWER_MAX:  # read(n) takes a broken connection for the end
+            raise unanswered(self._path, EOFError(f"{self._response.length} bytes are missing"))
+        return body
 
 
 class _Connection(http.client.HTTPConnection):

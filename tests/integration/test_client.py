@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,26 @@ def test_what_is_no_answer_of_ours_is_said(api: FakeApi) -> None:
     api.on("GET", "/v1/health", b"<html>")
     with pytest.raises(Lost, match="not an answer of a dsched daemon"):
         Client(str(api.path), resume=0).health()
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"items": [', b'{"items": []'])
+def test_an_answer_that_breaks_off_is_lost_wherever_it_broke(tmp_path: Path, sent: bytes) -> None:
+    path = tmp_path / "api.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4_096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + sent)
+
+        daemon = threading.Thread(target=answer)
+        daemon.start()
+        with pytest.raises(Lost, match="went away in the middle of an answer"):
+            Client(str(path), resume=0).nodes()
+        daemon.join()
 
 
 def test_names_are_quoted_into_the_path(api: FakeApi) -> None:
