@@ -30,6 +30,8 @@ class Config:
     idle_seconds: float = 0.0  # how long a machine without a job is kept; 0: see `idle`
     observe_seconds: float = 5.0  # every provider is looked at this often, hints or not
     prices_seconds: float = 60.0
+    restart_seconds: float = 3.0  # lost per interruption besides the boot: detect, restore, first step
+    write_seconds: float = 0.1  # one checkpoint's stall, until the job has told its own
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     # the embedded cloud
     local: bool = True
@@ -53,6 +55,14 @@ class Config:
     def idle(self) -> Millis:
         """Wall. Two minutes of market time, since idle is paid; but ten seconds for a next job to come."""
         return _ms(self.idle_seconds or max(10.0, 120.0 / self.scale))
+
+    @property
+    def restart(self) -> Millis:
+        return _ms(self.restart_seconds)
+
+    @property
+    def write(self) -> Millis:
+        return _ms(self.write_seconds)
 
 
 def _ms(seconds: float) -> Millis:
@@ -125,7 +135,7 @@ def from_file(path: Path, config: Config) -> Config:
 
 def check(config: Config) -> None:
     """Raises ConfigError for a number that makes no sense."""
-    for name in ("lease_seconds", "idle_seconds", "observe_seconds", "prices_seconds", "scale", "notice_scale"):
+    for name in ("lease_seconds", "idle_seconds", "observe_seconds", "prices_seconds", "restart_seconds", "write_seconds", "scale", "notice_scale"):
         value = getattr(config, name)
         least = 0 if name in ("lease_seconds", "idle_seconds") else 1e-9
         if not isinstance(value, int | float) or not least <= value < float("inf"):

@@ -64,7 +64,9 @@ class Daemon:
         self.clock = Clock()
         self.broadcast = Broadcast(store.seq)
         terms = Terms(lease=config.lease, idle_keep=config.idle)
-        policy = Policy(lease=terms.lease, idle_keep=terms.idle_keep)
+        policy = Policy(
+            lease=terms.lease, idle_keep=terms.idle_keep, restart=config.restart, write=config.write
+        )
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         self.loop = Loop(
             store.load(),

@@ -28,7 +28,7 @@ class Need:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpointing:
     uri: str = ""  # "": the daemon gives every job its own folder under the checkpoint root
-    every: Millis | None = None  # None: auto (Young-Daly from hazard and write time)
+    every: Millis | None = None  # wall; None: auto (Young-Daly from hazard and write time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

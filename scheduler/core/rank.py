@@ -39,7 +39,7 @@ class Demand:
     reference: Reference
     remaining: float | None  # reference hours
     deadline: Instant | None
-    every: Millis | None  # market; None: automatic
+    every: Millis | None  # wall; None: automatic
     drain: Millis  # wall
     now: Instant  # market
     question: Question
@@ -141,7 +141,7 @@ def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tupl
     write = max(Millis(1), market(policy.write))
     hazard = nodes * node_hazard
     if demand.every is not None:
-        every = demand.every
+        every = max(Millis(1), market(demand.every))
     elif hazard > 0:
         longest = max(Millis(1), market(policy.checkpoint_max))
         every = min(longest, goodput.checkpoint_interval(write, Millis(max(1, round(HOUR / hazard)))))
