@@ -39,6 +39,11 @@ def _history(offer: Offer, now: Moment) -> str:
     return f.sparkline(values, 0.0, float(offer["on_demand"] or 0) or max(values, default=0.0))
 
 
+def _history_tone(offer: Offer) -> Tone:
+    """A price that never moved is no news."""
+    return "dim" if len(set(offer["history"])) < 2 else ""
+
+
 def _hazard_tone(hazard: float | None) -> Tone:
     return "bad" if hazard is not None and hazard >= 0.10 else ""
 
@@ -82,7 +87,7 @@ OFFERS: Final[tuple[Column[Offer], ...]] = (
     ),
     Column(
         name="history", title="24H", width=24, priority=7,
-        cell=_history, key=lambda o: o["history"][-1] if o["history"] else None,
+        cell=_history, key=lambda o: o["history"][-1] if o["history"] else None, tone=_history_tone,
     ),
     Column(
         name="quote_age", title="QUOTED", width=6, align="right", priority=6,

@@ -37,7 +37,10 @@ class FakeDaemon:
         self.first = first
         self.frames: asyncio.Queue[tuple[str, Feed | None] | SourceError | None] = asyncio.Queue()
         self.acts: list[tuple[str, str, Act]] = []
-        self.answers: dict[str, Any] = {"plan": fleet.plan(chosen=fleet.pool(1)), "gain": "11.50"}
+        self.answers: dict[str, Any] = {
+            "plan": fleet.plan(chosen=fleet.pool(1), lines=[fleet.line(1, price="14.10", verdict="chosen")]),
+            "gain": "11.50",
+        }
         self.refusal: SourceError | None = None
         self.plans: list[Plan] = [fleet.plan()]
         self.lines: list[LogLine] = []

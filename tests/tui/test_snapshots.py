@@ -24,7 +24,7 @@ async def choose(run: Run, job: str) -> None:
     run.main.tables["jobs"].go(job)
     await run.settle()
     if run.app.size.width >= WIDE:
-        await run.until(lambda: "attempts" in run.text())
+        await run.until(lambda: run.main._story[0] == job and bool(run.main._story[2].attempts))
     await run.until(lambda: run.app.session.board.money is not None)
     run.main.second()
     await run.settle()
