@@ -20,7 +20,7 @@ from dsched.scheduler.api.ports import Closed, Committed, Control, Feed, Lagged,
 from dsched.scheduler.api.rows import Held, JobRows, held_nodes, shown
 from dsched.scheduler.api.sse import ALIVE, KEEP_ALIVE_S, frame
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.snapshot import Job, PoolMemory
 
 GAP_S: Final = 0.1  # between two deltas: nobody reads faster
 LIVE_S: Final = 1.0  # burn, spend and progress of what runs are shown anew so often
@@ -65,7 +65,7 @@ class Watch:
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
         self._sent = 0  # events up to here went out in deltas
-        self._offers: dict[str, Offer] = {}  # as last sent
+        self._offers: dict[str, tuple[Offer, PoolMemory | None]] = {}  # as last sent
         self._ended: dict[str, Job] = {}  # ended jobs that watchers still show
 
     async def follow(self) -> AsyncGenerator[bytes, None]:
@@ -98,7 +98,7 @@ class Watch:
     def _join(self, watcher: Watcher) -> None:
         self._watchers.add(watcher)
         if self._task is None:
-            self._offers = dict(self._control.state.offers)
+            self._moved(all_new=True)
             self._start()
 
     def _start(self) -> None:
@@ -119,11 +119,12 @@ class Watch:
             while True:
                 batch = await _within(live, refresh - monotonic())
                 began = monotonic()
+                due = began >= refresh
                 changed = self._touched(batch)
-                if began >= refresh:
+                if due:
                     refresh = began + LIVE_S
                     changed |= self._control.state.active
-                made = await self._delta(changed, batch)
+                made = await self._delta(changed, self._moved(all_new=due), batch)
                 self._sent = batch[-1][0] if batch else self._sent
                 for watcher in self._watchers:
                     watcher.put(made)
@@ -154,13 +155,24 @@ class Watch:
         jobs.discard("")
         return jobs
 
-    async def _delta(self, changed: Iterable[str], batch: Sequence[Committed]) -> bytes:
+    def _moved(self, *, all_new: bool) -> list[Offer]:
+        """Offers that read differently than when they were last sent; with `all_new` also those only quoted anew."""
+        state, moved = self._control.state, []
+        for name, offer in state.offers.items():
+            memory = state.pools.get(name)
+            old, cold = self._offers.get(name, (None, None))
+            if old is offer and cold is memory:
+                continue
+            if all_new or old is None or _looks(old, cold) != _looks(offer, memory):
+                self._offers[name] = (offer, memory)
+                moved.append(offer)
+        return moved
+
+    async def _delta(self, changed: Iterable[str], moved: Sequence[Offer], batch: Sequence[Committed]) -> bytes:
         state, now = self._control.state, self._control.now()
         jobs = [state.jobs[name] for name in changed if name in state.jobs]
         gone = [name for name in changed if name not in state.jobs] + self._expired()
         self._ended.update((job.id, job) for job in jobs if job.ended is not None)
-        moved = [offer for name, offer in state.offers.items() if self._offers.get(name) is not offer]
-        self._offers = dict(state.offers)
         head = {
             "seq": self._feed.last_seq,
             "gone": gone,
@@ -194,6 +206,13 @@ class Watch:
         for name in gone:
             del self._ended[name]
         return gone
+
+
+def _looks(offer: Offer, memory: PoolMemory | None) -> tuple[object, ...]:
+    """What a reader of the market would notice."""
+    price = offer.quote.price if offer.quote is not None else None
+    cool = (memory.cool_until, memory.why) if memory is not None else None
+    return price, offer.on_demand, offer.free, offer.hazard, cool
 
 
 async def encoded_rows(control: Control, rows: JobRows, jobs: Sequence[Job]) -> list[bytes]:

@@ -15,6 +15,8 @@ import pytest
 from dsched.scheduler.api import broadcast, eventlog, watch
 from dsched.scheduler.api.limit import Limits
 from dsched.scheduler.api.routes import logs
+from dsched.scheduler.core.message import LaunchRefused, RefusedBy
+from dsched.scheduler.core.units import Millis
 from tests.support.office import SPEC, WAIT_S, Office, office
 from tests.support.stage import offer
 
@@ -190,6 +192,18 @@ async def test_new_prices_reach_the_watchers(built: Office, http: httpx.AsyncCli
         await built.offers(offer("use1-az1", 25.0))
         offers = await feed.until(lambda delta: delta["offers"])
         assert [made["price"] for made in offers] == ["25.00"]
+
+
+async def test_a_pool_that_cools_down_is_shown_at_once(built: Office, http: httpx.AsyncClient) -> None:
+    await submit(http)
+    async with stream(http, "/v1/feed") as feed:
+        await feed.next()
+        (intent,) = built.state.intents
+        sold_out = LaunchRefused(
+            intent=intent, by=RefusedBy.CAPACITY, why="sold out", scope="pool", cooldown=Millis(60_000)
+        )
+        await built.loop.send(sold_out)
+        assert await feed.until(lambda delta: [made["cool_s"] for made in delta["offers"]]) == [60.0]
 
 
 async def test_a_job_that_leaves_the_list_is_gone_for_watchers_too(built: Office, http: httpx.AsyncClient) -> None:
