@@ -38,10 +38,10 @@ def why(line: Line) -> Content:
 
 
 class Explain(Page):
-    CSS = f"""{Page.CSS}
-    Explain #head {{ height: auto; max-height: 6; padding: 1 1 1 1; }}
-    Explain VirtualTable {{ height: 1fr; }}
-    Explain #why {{ height: 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }}
+    CSS = """
+    Explain #head { height: auto; max-height: 6; padding: 1 1 1 1; }
+    Explain VirtualTable { height: 1fr; }
+    Explain #why { height: 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left_square_bracket", "step(-1)", "Older plan", key_display="["),

@@ -12,7 +12,7 @@ from dsched.tui.widgets.log_view import LogView
 
 
 class Log(Page):
-    CSS = f"{Page.CSS} Log LogView {{ height: 1fr; }}"
+    CSS = "Log LogView { height: 1fr; }"
 
     def __init__(self, job: Job, source: Source) -> None:
         super().__init__(f"{job['id']} {job['name']}: log")

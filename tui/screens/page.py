@@ -15,10 +15,6 @@ from dsched.scheduler.view.safe import show
 
 
 class Page(Screen[None]):
-    CSS = """
-    Page > .title { height: 1; background: $panel; padding: 0 1; text-style: bold; color: $text-accent; }
-    Page VerticalScroll { padding: 0 1; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
         Binding("q", "leave", "Back", show=False),
