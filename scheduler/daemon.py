@@ -62,7 +62,8 @@ class Daemon:
     def __init__(self, config: Config, store: Store) -> None:
         self.config, self.store = config, store
         self.clock = Clock()
-        self.broadcast = Broadcast(store.seq)
+        recent = [(logged.seq, logged.event) for logged in store.queries.last_events(limit=100)]
+        self.broadcast = Broadcast(store.seq, recent)
         terms = Terms(lease=config.lease, idle_keep=config.idle)
         policy = Policy(
             lease=terms.lease, idle_keep=terms.idle_keep, restart=config.restart, write=config.write

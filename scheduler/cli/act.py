@@ -98,7 +98,7 @@ def _gain(trial: dict[str, Any]) -> Decimal | None:
 def _gained(gain: Decimal | None) -> str:
     if gain is None:
         return "what it saves is not known"
-    return f"it {'saves' if gain >= 0 else 'costs'} {f.dollars(abs(gain))}/h"
+    return f"it saves {f.dollars(gain)}/h" if gain >= 0 else f"it costs {f.dollars(-gain)}/h more"
 
 
 def _called(job: Job) -> str:

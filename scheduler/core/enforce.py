@@ -12,6 +12,7 @@ from dsched.scheduler.core import lifecycle
 from dsched.scheduler.core.budget import ceiling, totals
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.holding import release
 from dsched.scheduler.core.lifecycle import HELD_BY_BUDGET
 from dsched.scheduler.core.message import SendAlert, SetBudget
 from dsched.scheduler.core.snapshot import After, Alert, Budget, Job, State
@@ -58,6 +59,7 @@ def watch(draft: Draft) -> None:
         if stop and not budget.exhausted:
             draft.say("budget.exhausted", _change(budget, {"exhausted": True}), why=f"budget {budget.name} is spent")
             _hold(draft, budget.name)
+            _give_back(draft)
 
 
 def _drain_cost(state: State, budget: Budget) -> Charge:
@@ -102,6 +104,11 @@ def _hold(draft: Draft, name: str) -> None:
     for job in list(draft.state.jobs.values()):
         if job.spec.budget == name:
             hold(draft, job, HELD_BY_BUDGET)
+
+
+def _give_back(draft: Draft) -> None:
+    """Idle nodes are the default budget's: when that is spent they go."""
+    release(draft, [node.id for node in draft.state.nodes.values() if node.idle_since is not None and not node.job])
 
 
 def hold(draft: Draft, job: Job, why: str) -> None:

@@ -31,6 +31,13 @@ def release(draft: Draft, names: Iterable[str]) -> None:
         draft.state.dirty = True
         if node.notice is not None or node.state is NodeState.DRAINING:
             leave(draft, node, "it is to be taken back and has no job")
+        elif _nobody_pays(draft):
+            leave(draft, node, "it has no job, and the budget that pays for idle nodes is spent")
+
+
+def _nobody_pays(draft: Draft) -> bool:
+    budget = draft.state.budgets.get(ledger.DEFAULT)
+    return budget is not None and budget.exhausted
 
 
 def leave(draft: Draft, node: Node, why: str) -> None:

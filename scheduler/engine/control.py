@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -77,6 +78,7 @@ class Control:
         }
 
 
+@cache
 def _version() -> str:
     try:
         return version("dsched")

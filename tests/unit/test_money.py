@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dsched.scheduler.core.message import Action, Refusal, RenewLease, SendAlert, SetBudget, TellStop
+from dsched.scheduler.core.message import Action, CallTerminate, Refusal, RenewLease, SendAlert, SetBudget, TellStop
 from dsched.scheduler.core.snapshot import LedgerEntry
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, price, to_micro_usd, usd
@@ -17,10 +17,7 @@ CHEAP = "us-east-1a"
 
 def entries(stage: Stage) -> list[LedgerEntry]:
     return [
-        LedgerEntry(**change.fields)
-        for event in stage.events
-        for change in event.changes
-        if change.table == "ledger"
+        LedgerEntry(**change.fields) for event in stage.events for change in event.changes if change.table == "ledger"
     ]
 
 
@@ -124,3 +121,13 @@ def test_a_budget_of_another_name_holds_nobody_else() -> None:
     s.submit()
     assert [s.job(j).state for j in ("j1", "j2")] == [JobState.HELD, JobState.STARTING]
     assert not s.asked(TellStop)
+
+
+def test_when_the_default_budget_is_spent_idle_nodes_go_back_at_once() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.run()
+    s.exit(0)
+    s.tell(SetBudget(name="default", limit=usd(0)))
+    (node,) = s.state.nodes.values()
+    assert node.leaving
+    assert s.asked(CallTerminate)
