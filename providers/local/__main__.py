@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from dsched.providers.base import ProviderError
 from dsched.providers.local.clock import MarketClock, wall_now
 from dsched.providers.local.cloud import Cloud
 from dsched.providers.local.host import Host
@@ -24,6 +25,7 @@ from dsched.providers.local.journal import BadJournal, Journal, Record, read
 from dsched.providers.local.levers import BadScript, Levers, bend, read_script
 from dsched.providers.local.market import generated, replayed
 from dsched.providers.local.options import AGENT, Options
+from dsched.providers.local.provider import LocalProvider
 from dsched.providers.local.replay import BadTrace
 from dsched.providers.local.server import Server
 from dsched.providers.local.trade import Trade
@@ -44,14 +46,14 @@ class WrongFolder(Exception):
 def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        folder, options, ready = _arguments(argv)
-        return _run(folder, options, ready)
-    except (BadJournal, BadScript, BadTrace, WrongFolder, OSError, ValueError) as problem:
+        folder, options, ready, stop = _arguments(argv)
+        return _stop(folder) if stop else _run(folder, options, ready)
+    except (BadJournal, BadScript, BadTrace, WrongFolder, ProviderError, OSError, ValueError) as problem:
         log.error("cloud.refused %s", problem)
         return EXIT_USAGE
 
 
-def _arguments(argv: list[str]) -> tuple[Path, Options, int | None]:
+def _arguments(argv: list[str]) -> tuple[Path, Options, int | None, bool]:
     plain = Options()
     parser = argparse.ArgumentParser(prog="python -m dsched.providers.local", description="the embedded cloud")
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="socket, journal and nodes live here")
@@ -65,11 +67,17 @@ def _arguments(argv: list[str]) -> tuple[Path, Options, int | None]:
     parser.add_argument(
         "--isolation", type=Isolation, choices=list(Isolation), help="the best that is permitted if not given"
     )
+    parser.add_argument("--stop", action="store_true", help="end the cloud of this folder with all of its nodes")
     parser.add_argument("--ready-fd", type=int, help="a pipe that hears of the start: one line when the socket listens")
     parser.add_argument("--agent", nargs=argparse.REMAINDER, default=list(AGENT), help="what runs on a node (last)")
     given = vars(parser.parse_args(argv))
-    folder, ready = given.pop("state").resolve(), given.pop("ready_fd")
-    return folder, Options(**{**given, "agent": tuple(given["agent"])}), ready
+    folder, ready, stop = given.pop("state").resolve(), given.pop("ready_fd"), given.pop("stop")
+    return folder, Options(**{**given, "agent": tuple(given["agent"])}), ready, stop
+
+
+def _stop(folder: Path) -> int:
+    asyncio.run(LocalProvider(folder / "cloud.sock").shutdown())
+    return 0
 
 
 def _run(folder: Path, options: Options, ready: int | None) -> int:
