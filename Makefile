@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
 
-.PHONY: help setup tools demo test fast check types bench
+.PHONY: help setup tools demo test fast check types bench crash-points
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: setup ## all tests (no cloud, no network); ends with what was skipped and 
 
 fast: .setup-stamp ## the tests that need no process and no disk, in a minute
 	$(BIN)/python -m pytest -q -m 'not slow' tests/unit tests/property tests/scripts tests/hygiene
+
+crash-points: .setup-stamp ## kill the daemon at each of its durable or outward system calls
+	$(BIN)/python -m tests.support.crashpoints
 
 check: .setup-stamp .typing ## format, lint, types, contracts
 	$(BIN)/ruff format --check .

@@ -1,0 +1,24 @@
+"""kill -9 of the daemon at its durable and outward system calls: a drawn sample; `make crash-points` takes them all."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.support.crashpoints import clean_run, sampled, shoot_all, summary
+
+POINTS = 20
+SEED = 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="crash points need strace: apt-get install strace")
+def test_a_kill_at_any_durable_or_outward_system_call_breaks_no_promise(capsys: pytest.CaptureFixture[str]) -> None:
+    points = clean_run()
+    results = shoot_all(sampled(points, POINTS, SEED))
+    with capsys.disabled():
+        print(f"\n{summary(results, len(points))}")
+    assert {str(result.point): result.wrong for result in results if result.wrong} == {}
+    assert sum(result.died for result in results) >= POINTS * 2 // 3
