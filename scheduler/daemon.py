@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from dsched.scheduler.core.message import Effect, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import Instant
-from dsched.scheduler.doctor import checks
+from dsched.scheduler.doctor import checks, providers
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.clock import Clock
 from dsched.scheduler.engine.control import Control
@@ -65,9 +65,7 @@ class Daemon:
         recent = [(logged.seq, logged.event) for logged in store.queries.last_events(limit=100)]
         self.broadcast = Broadcast(store.seq, recent)
         terms = Terms(lease=config.lease, idle_keep=config.idle)
-        policy = Policy(
-            lease=terms.lease, idle_keep=terms.idle_keep, restart=config.restart, write=config.write
-        )
+        policy = Policy(lease=terms.lease, idle_keep=terms.idle_keep, restart=config.restart, write=config.write)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         self.loop = Loop(
             store.load(),
@@ -91,6 +89,7 @@ class Daemon:
         restored = int(store.queries.meta(RESTORED) or 0)
         self.loop.state.hold_until = Instant(restored + terms.lease + terms.proof_margin if restored else 0)
         self._executor: Executor | None = None
+        self._keep: Callable[[], Coroutine[Any, Any, None]] | None = None  # what keeps the embedded cloud going
 
     async def run(self) -> None:
         stop = asyncio.Event()
@@ -123,7 +122,7 @@ class Daemon:
         return {name: float(value) for name, value in figures.items()}
 
     async def _checks(self) -> list[Check]:
-        return await asyncio.to_thread(checks, self.config.state)
+        return [*providers(self.control.health()["providers"]), *await asyncio.to_thread(checks, self.config.state)]
 
     def _busy(self) -> str:
         behind = self.store.backlog
@@ -143,6 +142,8 @@ class Daemon:
             await self.loop.send(Restarted())
             for observer in self.observers.values():
                 group.create_task(observer.run())
+            if self._keep is not None:
+                group.create_task(self._keep())
             self._start_ticking()
             self.control.ready = True
             log.info("daemon.ready", state=str(self.config.state), pid=os.getpid(), market=self.control.market_note)
@@ -150,6 +151,7 @@ class Daemon:
     async def _providers(self) -> dict[str, Provider]:
         if not self.config.local:
             return {}
+        from dsched.providers.local.keep import keep
         from dsched.providers.local.options import Options
         from dsched.providers.local.start import ensure
 
@@ -165,6 +167,7 @@ class Daemon:
         local = await ensure(config.state / "cloud", options)
         await self._follow(local)
         self.control.market_note = await local.note()
+        self._keep = lambda: keep(config.state / "cloud", options, lambda what: log.warning("cloud.kept", what=what))
         return {local.name: local}
 
     async def _follow(self, provider: Clocked) -> None:

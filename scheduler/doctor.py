@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dsched.scheduler.store.database import linked
 from dsched.scheduler.wire.api import Check
@@ -14,6 +15,18 @@ DISK_LEAST: Final = 1 << 30  # bytes: below that the next checkpoint of a small 
 
 def checks(state: Path) -> list[Check]:
     return [_sqlite(), _disk(state), _rights(state)]
+
+
+def providers(found: Mapping[str, Mapping[str, Any]]) -> list[Check]:
+    """Whether each cloud answers. While one does not, its machines run on under their leases and nothing new starts."""
+    return [_provider(name, told) for name, told in found.items()]
+
+
+def _provider(name: str, told: Mapping[str, Any]) -> Check:
+    label = f"cloud {name}"
+    if not told["ok"]:
+        return Check(name=label, status="fail", message=told["why"], fix="dsched info")
+    return Check(name=label, status="ok", message=f"answers; {told['nodes']} machines are ours", fix="")
 
 
 def _sqlite() -> Check:
