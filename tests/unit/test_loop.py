@@ -1,0 +1,131 @@
+"""The loop: nothing leaves before it is durable, a poisonous message hurts nobody else, a failed disk ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from dsched.scheduler.core.event import Event
+from dsched.scheduler.core.message import CallLaunch, Effect, OffersSeen, Refusal, Submit
+from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.snapshot import State
+from dsched.scheduler.core.terms import Terms
+from dsched.scheduler.engine.clock import Clock
+from dsched.scheduler.engine.loop import Loop
+from tests.support.stage import offer, spec
+
+
+class Disk:
+    """A store whose commits become durable when the test says so."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.waiting: list[tuple[asyncio.Future[int], int]] = []
+        self.auto = True
+
+    def commit(self, events: Sequence[Event]) -> asyncio.Future[int]:
+        self.seq += len(events)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self.auto:
+            future.set_result(self.seq)
+        else:
+            self.waiting.append((future, self.seq))
+        return future
+
+    def sync(self) -> None:
+        for future, seq in self.waiting:
+            future.set_result(seq)
+        self.waiting.clear()
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.disk = Disk()
+        self.published: list[tuple[int, Event]] = []
+        self.carried: list[Effect] = []
+        self.clock = Clock()
+        self.loop = Loop(
+            State(cluster="c" * 32),
+            self.disk,
+            self.clock,
+            Random(1),
+            policy=Policy(),
+            terms=Terms(),
+            publish=self.published.extend,
+            carry=self.carried.extend,
+        )
+
+    async def __aenter__(self) -> Rig:
+        self.task = asyncio.create_task(self.loop.run())
+        now = self.clock.now().market
+        await self.loop.send(OffersSeen(provider="local", offers=(offer("us-east-1a", 20.0, at=now),)))
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def settle() -> None:
+    """Let every task that can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_no_answer_no_event_and_no_effect_leaves_before_the_commit_is_durable() -> None:
+    async with Rig() as rig:
+        rig.disk.auto = False
+        asked = asyncio.create_task(rig.loop.send(Submit(spec=spec(), key="k")))
+        await settle()
+        assert not asked.done()
+        assert (rig.published, rig.carried) == ([], [])
+        rig.disk.sync()
+        assert await asked == "j1"
+        assert [seq for seq, _ in rig.published] == list(range(1, len(rig.published) + 1))
+        assert any(isinstance(effect, CallLaunch) for effect in rig.carried)
+
+
+async def test_while_one_commit_is_under_way_the_next_messages_are_handled_and_answered_in_order() -> None:
+    async with Rig() as rig:
+        rig.disk.auto = False
+        asked = [asyncio.create_task(rig.loop.send(Submit(spec=spec(), key=f"k{n}"))) for n in range(3)]
+        await settle()
+        asked.append(asyncio.create_task(rig.loop.send(Submit(spec=spec(), key="later"))))
+        await settle()
+        assert len(rig.disk.waiting) == 2
+        rig.disk.sync()
+        assert [await answer for answer in asked] == ["j1", "j2", "j3", "j4"]
+
+
+async def test_a_message_that_breaks_the_core_is_counted_and_the_next_one_is_served() -> None:
+    async with Rig() as rig:
+        poison: Any = OffersSeen(provider="local", offers=(None,))  # type: ignore[arg-type]
+        with pytest.raises(AttributeError):
+            await rig.loop.send(poison)
+        assert rig.loop.faults == 1
+        assert await rig.loop.send(Submit(spec=spec(), key="k")) == "j1"
+
+
+async def test_a_refusal_reaches_the_asker_and_writes_nothing() -> None:
+    async with Rig() as rig:
+        seq = rig.disk.seq
+        with pytest.raises(Refusal, match="none of"):
+            await rig.loop.send(Submit(spec=spec(gpus=8192), key="k"))
+        assert rig.disk.seq == seq
+
+
+async def test_a_store_that_fails_ends_the_loop_with_its_error() -> None:
+    rig = Rig()
+    rig.disk.auto = False
+    async with rig:
+        asked = asyncio.create_task(rig.loop.send(Submit(spec=spec(), key="k")))
+        await settle()
+        rig.disk.waiting[0][0].set_exception(OSError("disk full"))
+        with pytest.raises(BaseExceptionGroup) as group:
+            await rig.task
+        assert group.value.subgroup(OSError)
+        asked.cancel()
