@@ -1,4 +1,4 @@
-"""Keep the embedded cloud going for as long as the daemon lives: its end is heard, and a next one takes its nodes over."""
+"""Keep the embedded cloud going while the daemon lives: its end is heard, and a next one takes its nodes over."""
 
 from __future__ import annotations
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.support.crashpoints import clean_run, sampled, shoot_all, summary
+from tests.support.tool import needs
 
 POINTS = 20
 SEED = 3
@@ -14,7 +13,7 @@ SEED = 3
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(shutil.which("strace") is None, reason="crash points need strace: apt-get install strace")
+@needs("strace")
 def test_a_kill_at_any_durable_or_outward_system_call_breaks_no_promise(capsys: pytest.CaptureFixture[str]) -> None:
     points = clean_run()
     results = shoot_all(sampled(points, POINTS, SEED))
