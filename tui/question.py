@@ -36,8 +36,8 @@ class DryRun:
     """What the daemon says a migration would do."""
 
     to: str  # pool id, "" when no offer is chosen
-    price: str | None
-    gain: str | None  # dollars until the end; negative: it loses
+    price: str | None  # $/h there
+    gain: str | None  # $/h saved at today's prices; negative: it costs more
     why: str
 
 
@@ -50,14 +50,8 @@ def dry_run(answer: Mapping[str, Any]) -> DryRun:
     """Read the daemon's answer to a migration with `dry_run`."""
     plan = answer.get("plan") or {}
     chosen = plan.get("chosen")
-    line = next((x for x in plan.get("lines", ()) if x["offer"] == chosen), None)
-    gain = answer.get("gain")
-    return DryRun(
-        to=chosen or "",
-        price=line["price"] if line is not None else None,
-        gain=gain if isinstance(gain, str) else None,
-        why=str(plan.get("summary") or ""),
-    )
+    gain = answer.get("gain") or {}
+    return DryRun(to=chosen or "", price=gain.get("to"), gain=gain.get("per_hour"), why=str(plan.get("summary") or ""))
 
 
 def question(action: str, jobs: Sequence[Job], dry: Mapping[str, DryRun] | None = None) -> Question:
@@ -96,7 +90,12 @@ def _sums(action: str, jobs: Sequence[Job]) -> list[list[Part]]:
     return lines
 
 
-_END: Final = {"cancel": "stops for good", "pause": "stops until it is resumed", "migrate": "goes on elsewhere"}
+_END: Final = {
+    "cancel": "stops for good",
+    "pause": "stops until it is resumed",
+    "migrate": "goes on elsewhere",
+    "stay": "goes on where it is",
+}
 
 
 def _kept(job: Job) -> str:
@@ -139,7 +138,7 @@ def _migrate(jobs: Sequence[Job], dry: Mapping[str, DryRun]) -> Question:
             lines.append(_line("to", f"{f.place(run.to)}   {f.dollars(run.price)}/h"))
             lines.append(_gain(run))
         lines.append([])
-    lines += _sums("migrate", jobs)
+    lines += _sums("migrate" if able else "stay", jobs)
     if len(jobs) == 1:
         lines.append(_line("kept", _kept(jobs[0])))
     return Question(_title("Migrate", jobs), lines, "Migrate", possible=able > 0)
@@ -147,10 +146,10 @@ def _migrate(jobs: Sequence[Job], dry: Mapping[str, DryRun]) -> Question:
 
 def _gain(run: DryRun) -> list[Part]:
     if run.gain is None:
-        return _line("gain", "not known: the job's remaining work is unknown", STYLES["warn"])
+        return _line("gain", "not known: a price is missing", STYLES["warn"])
     if Decimal(run.gain) < 0:
-        return _line("gain", f"it LOSES {f.dollars(str(-Decimal(run.gain)))} until the end", STYLES["bad"])
-    return _line("gain", f"{f.dollars(run.gain)} until the end, the move paid", STYLES["good"])
+        return _line("gain", f"none: it COSTS {f.dollars(-Decimal(run.gain))}/h more at today's prices", STYLES["bad"])
+    return _line("gain", f"{f.dollars(run.gain)}/h at today's prices, before what the move costs", STYLES["good"])
 
 
 def _line(label: str, text: str, style: str = "") -> list[Part]:

@@ -39,7 +39,7 @@ class FakeDaemon:
         self.acts: list[tuple[str, str, Act]] = []
         self.answers: dict[str, Any] = {
             "plan": fleet.plan(chosen=fleet.pool(1), lines=[fleet.line(1, price="14.10", verdict="chosen")]),
-            "gain": "11.50",
+            "gain": {"per_hour": "3.82", "from": "17.92", "to": "14.10"},
         }
         self.refusal: SourceError | None = None
         self.plans: list[Plan] = [fleet.plan()]

@@ -72,7 +72,7 @@ def test_every_text_of_ours_is_clean_whatever_the_daemon_says() -> None:
         plan = fleet.plan(summary=text, need=text, policy=text, id=text, lines=[line], refused={text: 1}, chosen=text)
         said = fleet.health(market_note=text, providers={text: {"ok": False, "why": text, "prices_age_s": 1.0}})
         asks = [question("cancel", [job]), question("pause", [job, job])]  # type: ignore[list-item]
-        asks.append(question("migrate", [job], {"j12": dry_run({"plan": plan, "gain": "1.00"})}))  # type: ignore[list-item]
+        asks.append(question("migrate", [job], {"j12": dry_run({"plan": plan, "gain": {"per_hour": "1.00"}})}))  # type: ignore[list-item]
         check(
             [
                 detail(job, Story([attempt], [event]), fleet.offer(0, id=text), NOW, 40),  # type: ignore[arg-type,list-item]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from dsched.scheduler.wire.api import Act
@@ -51,7 +53,7 @@ async def test_migrate_shows_the_gain_of_a_dry_run_before_it_moves_anything() ->
         await at(run, "j12")
         text = await asked(run, "m")
         assert run.daemon.acts == [("j12", "migrate", {"dry_run": True})]
-        for said in ("aws/use2-az2 p5.48xlarge spot   $17.92/h", "aws/use1-az1", "$14.10/h", "gain", "$11.50"):
+        for said in ("aws/use2-az2 p5.48xlarge spot   $17.92/h", "aws/use1-az1", "$14.10/h", "gain", "$3.82/h"):
             assert said in text
         await run.press("y")
         await run.until(lambda: len(run.daemon.acts) == 2)
@@ -60,14 +62,14 @@ async def test_migrate_shows_the_gain_of_a_dry_run_before_it_moves_anything() ->
 
 async def test_a_migration_that_loses_money_says_so_in_words() -> None:
     async with running() as run:
-        run.daemon.answers["gain"] = "-3.20"
+        run.daemon.answers["gain"]["per_hour"] = "-3.20"
         await at(run, "j12")
-        assert "it LOSES $3.20 until the end" in await asked(run, "m")
+        assert "it COSTS $3.20/h more" in await asked(run, "m")
 
 
 async def test_a_migration_that_gains_nothing_offers_no_yes() -> None:
     async with running() as run:
-        run.daemon.answers = {"plan": fleet.plan(chosen=fleet.pool(0)), "gain": "0.00"}
+        run.daemon.answers = {"plan": fleet.plan(chosen=fleet.pool(0)), "gain": {}}
         await at(run, "j12")
         text = await asked(run, "m")
         assert "nothing better" in text
@@ -256,3 +258,29 @@ async def test_a_log_follows_its_end_until_one_scrolls_up() -> None:
         await run.until(lambda: "later" in run.text())
         await run.pilot.resize_terminal(60, 12)
         await run.until(lambda: "later" in run.text())
+
+
+async def test_a_monkey_at_the_keyboard_finds_no_crash_while_the_fleet_changes() -> None:
+    dice = random.Random(5)
+    known = [
+        *"123/lempwzT:?jkgGsSnyx[]ab>!r",
+        "escape",
+        "enter",
+        "space",
+        "tab",
+        "ctrl+f",
+        "ctrl+b",
+        "end",
+        "up",
+        "left",
+    ]
+    async with running(size=(160, 40)) as run:
+        for turn in range(25):
+            keys = [dice.choice(known) for _ in range(5)]
+            await run.pilot.press(*keys)
+            rows = [fleet.job(dice.randrange(100, 150), burn=f"{dice.random() * 30:.2f}") for _ in range(10)]
+            run.clock.seconds += 1
+            await run.push(fleet.feed(rows, gone=[f"j{dice.randrange(100, 150)}"]))
+            if turn % 5 == 4:
+                await run.pilot.resize_terminal(dice.randrange(20, 200), dice.randrange(5, 60))
+        assert run.app.is_running

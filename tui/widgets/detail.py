@@ -64,7 +64,8 @@ def _state(job: Job, now: Moment, width: int) -> list[Line]:
         left = f.duration(max(0, job["notice_wall"] - now.wall) / 1000)
         lines.append([(f"▲ the cloud takes it back in {left}", STYLES["warn"])])
     if job["reason"]:
-        lines.append([(show(job["reason"]), STYLES["warn"])])
+        waits = job["state"] in ("held", "failed", "queued")
+        lines.append([(show(job["reason"]), STYLES["warn" if waits else "dim"])])
     done = job_done(job)
     if done is not None:
         share = f.percent(done)
