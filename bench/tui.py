@@ -242,13 +242,14 @@ def calibration() -> float:
     return min(loop() for _ in range(5))
 
 
-def report(figures: Figures) -> bool:
+def report(figures: Figures, *, judged: bool = False) -> bool:
     f = figures
     met = share(f.keys, 0.95) < GOAL_KEY_S and f.cpu < GOAL_CPU
+    verdict = ("met" if met else "MISSED") if judged else ""
     print(
         f"{f.name:<34} {share(f.keys, 0.5) * 1e3:7.1f} {share(f.keys, 0.95) * 1e3:7.1f} {max(f.keys) * 1e3:7.0f}"
         f" {f.cpu * 100:6.1f}% {f.rss_mib:6.0f} {share(f.lags, 0.95) * 1e3:7.1f} {max(f.lags) * 1e3:7.0f}"
-        f" {f.kib_s:7.1f} {f.open_s:6.2f}  {'met' if met else 'MISSED'}"
+        f" {f.kib_s:7.1f} {f.open_s:6.2f}  {verdict}"
     )
     return met
 
@@ -266,7 +267,7 @@ def main() -> int:
     load = {"jobs": asked.jobs, "changes": asked.changes, "seconds": asked.seconds}
     what = f"{asked.jobs:,} jobs, {asked.changes:,}/s"
     steady = measure(what, **load, keys=(b"j", b"j", b"j", b"k"), every_s=0.37)
-    held = report(steady)
+    held = report(steady, judged=True)
     report(measure(f"{what}, paging 10/s", **load, keys=(b"\x06",) * 40 + (b"\x02",) * 40, every_s=0.1))
     report(measure(f"{asked.jobs:,} jobs, quiet", **(load | {"changes": HZ}), keys=(b"j",), every_s=0.37))
     print(f"\ninside the app, key event to the end of the next frame: p95 {share(steady.paints, 0.95) * 1e3:.1f} ms")

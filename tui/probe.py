@@ -17,7 +17,7 @@ from textual.app import App
 from textual.events import Key
 
 SWITCH: Final = "DSCHED_TUI_PROBE"
-_TICK_S: Final = 0.01
+_TICK_S: Final = 0.04  # often enough to see a busy loop, seldom enough not to be one
 
 
 class Probe:

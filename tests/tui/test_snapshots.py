@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,6 @@ async def test_log() -> None:
 async def test_no_daemon() -> None:
     async with running(FakeDaemon(None), size=(80, 24)) as run:
         await run.until(lambda: "no daemon answers" in run.text())
-        run.main._tries = 1
-        run.main.linked()
-        await run.settle()
-        text = run.text()
+        text = re.sub(r"tried [0-9]+ times?", "tried N times", run.text())
         assert "systemctl start dsched" in text
-        textshot.check(HERE / "absent_80x24.txt", text.replace("tried 2 times", "tried 1 time"))
+        textshot.check(HERE / "absent_80x24.txt", text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -30,9 +30,18 @@ from dsched.tui.widgets.layout import GAP, fit, pad
 Row = Mapping[str, Any]
 
 RESORT_S: Final = 1.0  # rows that jump more often than this cannot be read
-STRIPS_MAX: Final = 4_000  # kept lines: a screen has under a hundred, paging through forty screens stays free
+PAINTED_MAX: Final = 4_000  # kept lines: a screen has under a hundred, paging through forty screens stays free
 CELL_MAX: Final = 40  # cells: a number wider than its column widens it, but not without end
 GUTTER: Final = 2  # cursor and mark
+
+
+class _Painted(NamedTuple):
+    """A line as it was built, and from what: it is true while the row is the same object and looks the same."""
+
+    row: Row
+    look: tuple[bool, bool]  # cursor, mark
+    texts: list[str]
+    strip: Strip
 
 
 class VirtualTable(ScrollView, can_focus=True):
@@ -42,8 +51,7 @@ class VirtualTable(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--header",
         "table--cursor",
-        "table--even",
-        "table--odd",
+        "table--row",
         "table--mark",
         "table--good",
         "table--warn",
@@ -56,8 +64,7 @@ class VirtualTable(ScrollView, can_focus=True):
         background: $background; scrollbar-size-vertical: 1; overflow-x: hidden; overflow-y: scroll;
         scrollbar-color: $foreground 25%; scrollbar-background: $surface;
         & > .table--header { color: $foreground 60%; background: $panel; text-style: bold; }
-        & > .table--even { color: $foreground; background: $background; }
-        & > .table--odd { color: $foreground; background: $surface; }
+        & > .table--row { color: $foreground; background: $background; }
         & > .table--cursor { background: $primary 35%; text-style: bold; }
         & > .table--mark { color: $text-accent; text-style: bold; }
         & > .table--good { color: $text-success; }
@@ -124,8 +131,9 @@ class VirtualTable(ScrollView, can_focus=True):
         self._now, self._clock = now, clock
         self._shown: tuple[tuple[Column[Any], int], ...] = ()
         self._seen: dict[str, int] = {}
-        self._strips: dict[str, tuple[Row, tuple[bool, bool, bool], Strip]] = {}
+        self._painted: dict[str, _Painted] = {}
         self._styles: dict[str, Style] = {}
+        self._row_styles: dict[str, Style] = {}
         self._sorted_at = float("-inf")
         self._due: Timer | None = None
 
@@ -154,7 +162,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def reload(self) -> None:
         """All rows may have changed, or the filter did."""
         self.marks &= self.rows.keys()
-        self._strips.clear()
+        self._painted.clear()
         self._reorder(reset=True)
         self.refresh()
 
@@ -184,8 +192,10 @@ class VirtualTable(ScrollView, can_focus=True):
     def age(self) -> None:
         """Time went by: repaint the visible lines that now read differently (ages, countdowns)."""
         for index in range(*self._visible()):
-            kept = self._strips.pop(self.order.ids[index], None)
-            if kept is not None and self._line(index).text != kept[2].text:
+            row_id = self.order.ids[index]
+            kept = self._painted.get(row_id)
+            if kept is not None and self._texts(kept.row) != kept.texts:
+                del self._painted[row_id]
                 self._repaint(index)
 
     # Keys and mouse.
@@ -337,13 +347,14 @@ class VirtualTable(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._styles.clear()
-        self._strips.clear()
+        self._row_styles.clear()
+        self._painted.clear()
 
     def _layout(self) -> None:
         room = self.scrollable_content_region.width - GUTTER - GAP  # without the scroll bar
         self._shown = fit(self.columns, max(0, room), self._seen)
         self._fit_rows()
-        self._strips.clear()
+        self._painted.clear()
         self.refresh()
 
     def _repaint(self, index: int) -> None:
@@ -359,7 +370,7 @@ class VirtualTable(ScrollView, can_focus=True):
             return self._line(index)
         if y == 2 and not self.order.ids:
             return Strip([Segment(pad("  " + show(self.empty), self.size.width, "left"), self._style("dim"))])
-        return Strip.blank(self.size.width, self._style("even"))
+        return Strip.blank(self.size.width, self._style("row"))
 
     def _header(self) -> Strip:
         style = self._style("header")
@@ -373,31 +384,40 @@ class VirtualTable(ScrollView, can_focus=True):
     def _line(self, index: int) -> Strip:
         row_id = self.order.ids[index]
         row = self.rows[row_id]
-        look = (index == self.cursor, row_id in self.marks, bool(index & 1))
-        kept = self._strips.get(row_id)
-        if kept is not None and kept[0] is row and kept[1] == look:
-            return kept[2]
-        strip = self._draw(row, *look)
-        if len(self._strips) >= STRIPS_MAX:
-            self._strips.clear()
-        self._strips[row_id] = (row, look, strip)
-        return strip
+        look = (index == self.cursor, row_id in self.marks)
+        kept = self._painted.get(row_id)
+        if kept is None or kept.row is not row or kept.look != look:
+            texts = self._texts(row)
+            kept = _Painted(row, look, texts, self._draw(row, texts, *look))
+            if len(self._painted) >= PAINTED_MAX:
+                self._painted.clear()
+            self._painted[row_id] = kept
+        return kept.strip
 
-    def _draw(self, row: Row, cursor: bool, mark: bool, odd: bool) -> Strip:
-        base = self._style("odd" if odd else "even")
-        if cursor:
-            base += self._style("cursor")
-        gutter = ("▸" if cursor else " ") + ("✓" if mark else " ")
-        segments = [Segment(gutter, base + self._style("mark"))]
+    def _texts(self, row: Row) -> list[str]:
         now = self._now()
-        for column, width in self._shown:
-            text = show(column.cell(row, now))
+        return [show(column.cell(row, now)) for column, _ in self._shown]
+
+    def _draw(self, row: Row, texts: list[str], cursor: bool, mark: bool) -> Strip:
+        """Rows are not striped: with a stripe, one row that moves would redraw all below it."""
+        base = self._row_style("", cursor)
+        gutter = ("▸" if cursor else " ") + ("✓" if mark else " ")
+        segments = [Segment(gutter, self._row_style("mark", cursor))]
+        for (column, width), text in zip(self._shown, texts, strict=True):
             if len(text) > width and not column.flex:
                 self._widen(column, len(text))
-            tone = column.tone(row)
-            style = base + self._style(tone) if tone else base
+            style = self._row_style(column.tone(row), cursor)
             segments.append(Segment(pad(text, width, column.align) + " " * GAP, style))
         return Strip(segments).adjust_cell_length(self.size.width, base).simplify()
+
+    def _row_style(self, tone: str, cursor: bool) -> Style:
+        key = f"{tone}{'>' if cursor else ''}"
+        style = self._row_styles.get(key)
+        if style is None:
+            style = self._style("row") + (self._style("cursor") if cursor else Style.null())
+            style += self._style(tone) if tone else Style.null()
+            self._row_styles[key] = style
+        return style
 
     def _widen(self, column: Column[Any], width: int) -> None:
         width = min(width, CELL_MAX)
@@ -410,7 +430,7 @@ class VirtualTable(ScrollView, can_focus=True):
         style = self._styles.get(name)
         if style is None:
             styles = self.get_component_styles(f"table--{name}")
-            ground = self.get_component_styles("table--even").background
+            ground = self.get_component_styles("table--row").background
             filled = styles.background if styles.has_rule("background") else None
             coloured = styles.has_rule("color")
             style = Style(
