@@ -153,7 +153,9 @@ async def client(socket: str, method: str, path: str, count: str, seconds: str, 
     parts = await asyncio.gather(*(work(socket, method, path, body.encode(), end) for _ in range(int(count))))
     took = time.perf_counter() - began
     taken = sorted(ms for part in parts for ms in part)
-    print(json.dumps({"rate": len(taken) / took, "p50": at(taken, 0.5), "p99": at(taken, 0.99), "most": at(taken, 1.0)}))
+    print(
+        json.dumps({"rate": len(taken) / took, "p50": at(taken, 0.5), "p99": at(taken, 0.99), "most": at(taken, 1.0)})
+    )
 
 
 async def requests(socket: str, method: str, path: str, body: bytes, end: float) -> list[float]:

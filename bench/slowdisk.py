@@ -1,4 +1,6 @@
-"""Run the daemon on a disk whose commits take longer: `python bench/slowdisk.py SECONDS ... -m dsched.scheduler.daemon ...`
+"""Run the daemon on a disk whose commits take longer.
+
+    python bench/slowdisk.py SECONDS ... -m dsched.scheduler.daemon ...
 
 Only the writer's COMMIT is slowed, by a sleep behind it: as long as a sync of a network disk takes, or of a local one
 while both cores are busy.

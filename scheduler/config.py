@@ -135,7 +135,16 @@ def from_file(path: Path, config: Config) -> Config:
 
 def check(config: Config) -> None:
     """Raises ConfigError for a number that makes no sense."""
-    for name in ("lease_seconds", "idle_seconds", "observe_seconds", "prices_seconds", "restart_seconds", "write_seconds", "scale", "notice_scale"):
+    for name in (
+        "lease_seconds",
+        "idle_seconds",
+        "observe_seconds",
+        "prices_seconds",
+        "restart_seconds",
+        "write_seconds",
+        "scale",
+        "notice_scale",
+    ):
         value = getattr(config, name)
         least = 0 if name in ("lease_seconds", "idle_seconds") else 1e-9
         if not isinstance(value, int | float) or not least <= value < float("inf"):

@@ -1,4 +1,4 @@
-"""Ten thousand waiting jobs while the market moves: how long the daemon keeps anybody waiting, and what commands cost."""
+"""Ten thousand waiting jobs while the market moves: how long anybody is kept waiting, and what commands cost."""
 
 from __future__ import annotations
 

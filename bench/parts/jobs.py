@@ -1,4 +1,4 @@
-"""Real jobs on nodes of the embedded cloud: how soon one runs, how soon a kill is seen and healed, what a notice saves."""
+"""Real jobs on the embedded cloud: how soon one runs, how soon a kill is seen and healed, what a notice saves."""
 
 from __future__ import annotations
 

@@ -48,9 +48,7 @@ def many(folder: Path, scale: Scale) -> Iterator[Figure]:
         resident, proportional = memory_mib(built)
         name = f"resident memory, {scale.jobs:,} jobs queued"
         note = f"{proportional:.0f} MiB proportional"
-        yield Figure(
-            name=name, value=resident, unit="MiB", goal=150, limit=own.python_mib, beside="python", note=note
-        )
+        yield Figure(name=name, value=resident, unit="MiB", goal=150, limit=own.python_mib, beside="python", note=note)
         answers, ready = [], []
         for _ in range(scale.starts):
             answers.append(_answers(built))

@@ -94,6 +94,7 @@ RULES: Mapping[Callable[[], Iterator[Finding]], Mapping[str, str]] = {
         "tests/integration/test_agent.py": _STORIES,
         "tests/integration/test_cli.py": _STORIES,
         "tests/integration/test_embedded_cloud.py": _STORIES,
+        "tests/support/storm.py": "one world of machines and its judge, which share all of their state",
         "tests/unit/test_checkpoint.py": _STORIES,
     },
     long_functions: {},

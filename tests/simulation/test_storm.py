@@ -24,7 +24,18 @@ def test_the_storms_really_blow() -> None:
         storm = Storm(seed)
         storm.blow(600)
         seen |= set(storm.counts)
-    assert seen >= {"crash", "kill", "notice", "offers", "person", "agent", "budget", "stranger", "launch", "refused wish"}
+    assert seen >= {
+        "crash",
+        "kill",
+        "notice",
+        "offers",
+        "person",
+        "agent",
+        "budget",
+        "stranger",
+        "launch",
+        "refused wish",
+    }
 
 
 def test_the_same_seed_gives_the_same_log() -> None:
