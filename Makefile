@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
+BENCH := store plan api agent checkpoint cli tui daemon
 
 .PHONY: help setup tools demo test fast check types bench crash-points
 
@@ -42,7 +43,7 @@ types: .setup-stamp .typing ## mypy --strict
 	$(BIN)/mypy
 
 bench: .setup-stamp ## every number this project claims, beside this machine's own
-	@set -e; for script in bench/*.py; do printf '\n== %s\n' "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for name in $(BENCH); do printf '\n== bench/%s.py\n' $$name; $(BIN)/python bench/$$name.py; done
 
 .typing: Makefile  # the folders under their import name, for mypy and import-linter
 	@mkdir -p .typing/dsched
