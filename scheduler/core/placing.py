@@ -2,11 +2,15 @@
 
 The planner is asked only when something changed that could let a waiting job run, and only about the
 heads of the queue: jobs of one class fit the same offers, so when its first job finds nothing the rest
-of the class waits too.
+of the class waits too. A class that found nothing before is only asked again while there is hope. A
+pass is short, so that messages are heard in between; what is left waits for the next pass.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -15,6 +19,7 @@ from dsched.scheduler.core.budget import room
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, assign, leave
+from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.message import (
     CallLaunch,
@@ -36,8 +41,10 @@ from dsched.scheduler.core.snapshot import (
     Decision,
     Intent,
     Job,
+    Kind,
     Node,
     PoolMemory,
+    QueueKey,
     State,
     queue_class,
 )
@@ -54,19 +61,27 @@ from dsched.scheduler.core.state import (
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
 
 HEADS: Final = 64  # jobs of one class looked at per pass; more would not fit a market of this size anyway
+LOOKS: Final = 2_000  # offers judged in one pass, each in some 10 us: everybody else waits so long at most
+GLANCES: Final = 8  # a look at an offer that only tells whether there is hope costs an eighth of a judgement
+CLASSES: Final = 1_000  # classes per pass, whatever is known about them already
 
 
 def place(draft: Draft) -> None:
-    """One pass of the planner over every class that is not known to be blocked."""
+    """One pass of the planner over the first classes that may be placed: all of them, unless they are hundreds."""
     state = draft.state
     state.dirty = False
     if draft.now.wall < state.hold_until:
         state.delayed[""] = state.hold_until
         draft.do(WakeAt(at=state.hold_until))
         return
-    jobs = _waiting(draft)
-    if not jobs:
-        return
+    jobs, rest = _waiting(draft)
+    if jobs:
+        _plan(draft, jobs)
+    state.dirty = state.dirty or rest
+
+
+def _plan(draft: Draft, jobs: list[Job]) -> None:
+    state = draft.state
     question = ask(state, jobs, draft.now)
     answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
     placed = set()
@@ -76,24 +91,37 @@ def place(draft: Draft) -> None:
     for job in jobs:
         if job.id not in placed and not answer.more:
             _blocked(draft, job, answer.reports.get(job.id))
-    state.dirty = state.dirty or answer.more
+    state.dirty = state.dirty or answer.more or (bool(placed) and bool(state.waiting))
 
 
 def ask(state: State, jobs: list[Job], now: Moment) -> Question:
     """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry."""
     idle: dict[str, tuple[str, ...]] = {}
+    asked: Counter[str] = Counter()
     for node in state.nodes.values():
         if node.state is NodeState.READY and not node.job and not node.leaving:
             idle[node.pool.id] = (*idle.get(node.pool.id, ()), node.id)
+        elif node.state is NodeState.REQUESTED:
+            asked[node.pool.id] += 1
     return Question(
         jobs=tuple(jobs),
-        offers=state.offers,
+        offers=_less(state.offers, asked) if asked else state.offers,
         idle=idle,
         pools=state.pools,
         room=room(state, now),
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
     )
+
+
+def _less(offers: Mapping[str, Offer], asked: Counter[str]) -> dict[str, Offer]:
+    """What earlier passes asked for is not free any more, though the market has not said so yet."""
+    left = dict(offers)
+    for pool, count in asked.items():
+        offer = left.get(pool)
+        if offer is not None and offer.free is not None:
+            left[pool] = replace(offer, free=max(0, offer.free - count))
+    return left
 
 
 def remaining_hours(state: State, job: Job) -> float | None:
@@ -115,7 +143,7 @@ def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> r
 def vet(draft: Draft, wish: Submit) -> None:
     """Refuse at the door what could never run: no such hardware, an impossible gang, a deadline nothing can meet.
 
-    A class of jobs is looked at once per market; a job with a deadline or a pinned plan each time.
+    A class of jobs is looked at once per market; a job with a deadline or a pinned plan each time, and in full.
     """
     state = draft.state
     job = Job(id="", key=wish.key, spec=wish.spec, state=JobState.QUEUED, submitted=draft.now)
@@ -123,6 +151,10 @@ def vet(draft: Draft, wish: Submit) -> None:
     if not state.offers or (kind in state.vetted and wish.spec.deadline is None and not wish.plan):
         return
     question = ask(state, [job], draft.now)
+    hope = Hope(question, draft.now, draft.policy.nodes_max)
+    if wish.spec.deadline is None and not wish.plan and hope.suited(wish.spec.need):
+        state.vetted.add(kind)
+        return
     found = plan(question, draft.policy, now=draft.now, rng=draft.rng).reports[job.id]
     if wish.plan and found.id != wish.plan:
         raise Refusal("E409", f"plan {wish.plan} would not be chosen any more: {found.summary}", hint="dsched plan")
@@ -149,22 +181,54 @@ def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
     )
 
 
-def _waiting(draft: Draft) -> list[Job]:
+def _waiting(draft: Draft) -> tuple[list[Job], bool]:
+    """The jobs to plan for, and whether classes are left for the next pass. Jobs that lose their nodes come first."""
     state = draft.state
     jobs = []
-    for kind, order in state.queue.items():
-        if kind in state.blocked:
-            continue
-        for key in islice(order, HEADS):
-            job = state.jobs[key[-1]]
-            if job.due > draft.now.wall:
-                state.delayed[job.id] = job.due
-                draft.do(WakeAt(at=job.due))
-            else:
-                jobs.append(job)
     for name in sorted(state.active):
         job = state.jobs[name]
         if not job.next_nodes and job.due <= draft.now.wall and _wants_nodes(job):
+            jobs.append(job)
+    if not state.waiting:
+        return jobs, False
+    found, rest = _heads(draft)
+    return jobs + found, rest
+
+
+def _heads(draft: Draft) -> tuple[list[Job], bool]:
+    state = draft.state
+    hope = Hope(ask(state, [], draft.now), draft.now, draft.policy.nodes_max)
+    jobs: list[Job] = []
+    judged = 0
+    for number, (kind, order) in enumerate(sorted(state.waiting.items(), key=_first)):
+        if number >= CLASSES or (number and judged + hope.looked // GLANCES > LOOKS):
+            return jobs, True
+        if kind in state.blocked and not hope.left(kind):
+            del state.waiting[kind]
+            continue
+        due = _due(draft, order)
+        if due:
+            judged += max(1, len(state.offers))
+            jobs += due
+        else:
+            del state.waiting[kind]  # until the first of them is due
+    return jobs, False
+
+
+def _first(waiting: tuple[Kind, list[QueueKey]]) -> QueueKey:
+    return waiting[1][0]
+
+
+def _due(draft: Draft, order: list[QueueKey]) -> list[Job]:
+    """The first of a class, without those that wait for their time."""
+    state = draft.state
+    jobs = []
+    for key in islice(order, HEADS):
+        job = state.jobs[key[-1]]
+        if job.due > draft.now.wall:
+            state.delayed[job.id] = job.due
+            draft.do(WakeAt(at=job.due))
+        else:
             jobs.append(job)
     return jobs
 
@@ -191,7 +255,7 @@ def _take(draft: Draft, job: Job, chosen: Placement, why: report.Report) -> None
     job = draft.job(job, "placed", fact, *changes, why=f"placed on {where}", next_nodes=following, decision=decision.id)
     for name in chosen.reuse:
         assign(draft, draft.state.nodes[name], job.id)
-    draft.state.blocked.pop(queue_class(job), None)
+    draft.state.unblock(queue_class(job))
     lifecycle.try_start(draft, job)
     move_when_ready(draft, draft.state.jobs[job.id])
 
@@ -206,9 +270,10 @@ def move_when_ready(draft: Draft, job: Job) -> None:
 
 
 def _decision(draft: Draft, job: Job, why: report.Report) -> Decision:
+    """To be stored. Offers that never fit are only counted: the spec tells them, and they take ten times the space."""
     last = int(job.decision.rpartition(".")[2] or 0)
     name = f"{job.id}.{last + 1}"
-    wire = report.to_wire(why, id=name, job=job.id, name=job.spec.name)
+    wire = report.to_wire(why, id=name, job=job.id, name=job.spec.name, lasting=False)
     return Decision(id=name, job=job.id, at=draft.now, report=wire)
 
 
@@ -260,8 +325,8 @@ def _blocked(draft: Draft, job: Job, why: report.Report | None) -> None:
     kind = queue_class(job)
     text = why.summary if why else "an earlier job of its kind found no offer"
     if job.state is JobState.QUEUED:
-        first = kind not in state.blocked
-        state.blocked[kind] = text
+        first = kind in state.waiting
+        state.block(kind, text)
         if first and why is not None and job.reason != text:
             _note(draft, job, why, text)
     elif job.after is After.MOVE and job.state is JobState.RUNNING:
@@ -411,14 +476,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
         if offer.quote.price != node.rate:
             ledger.reprice(draft, node, offer.quote, offer.on_demand)
     if moved:
-        wake(state)
+        state.wake()
 
 
 def _moved(old: Offer, new: Offer) -> bool:
     return (old.quote and old.quote.price, old.free) != (new.quote and new.quote.price, new.free)
-
-
-def wake(state: State) -> None:
-    """The world changed: what was blocked may fit now."""
-    state.blocked.clear()
-    state.dirty = True

@@ -208,9 +208,15 @@ def dollars(micro: float) -> str:
     return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
 
 
-def to_wire(report: Report, *, id: str | None = None, job: str = "", name: str = "") -> dict[str, Any]:
-    """The report as wire/api.Plan. A dry run keeps the report's own id, a stored decision brings its own."""
+def to_wire(
+    report: Report, *, id: str | None = None, job: str = "", name: str = "", lasting: bool = True
+) -> dict[str, Any]:
+    """The report as wire/api.Plan. A dry run keeps the report's own id, a stored decision brings its own.
+
+    Without `lasting`, offers that no market could ever make fit this spec are only counted in `refused`.
+    """
     chosen = report.chosen
+    lines = report.lines if lasting else [line for line in report.lines if line.code is None or not line.code.lasting]
     return {
         "id": report.id if id is None else id,
         "job": job,
@@ -220,7 +226,7 @@ def to_wire(report: Report, *, id: str | None = None, job: str = "", name: str =
         "need": report.need,
         "chosen": None if chosen is None else chosen.offer,
         "summary": report.summary,
-        "lines": [_line_to_wire(line, chosen) for line in report.lines],
+        "lines": [_line_to_wire(line, chosen) for line in lines],
         "refused": {str(why): count for why, count in report.refused.items()},
     }
 

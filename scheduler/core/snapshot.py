@@ -220,6 +220,7 @@ ROWS: Final[Mapping[str, type]] = {
 
 
 QueueKey = tuple[int, int, int, str]  # priority (negated), deadline, submitted, id: the order of service
+Kind = tuple[Need, str]  # a class of jobs that fit the same offers and draw on the same budget
 
 
 @dataclass(slots=True)
@@ -235,7 +236,7 @@ class State:
     alerts: dict[str, Alert] = field(default_factory=dict)  # until sent
     # derived from the rows
     keys: dict[str, str] = field(default_factory=dict)  # idempotency key -> job id
-    queue: dict[tuple[Need, str], list[QueueKey]] = field(default_factory=dict)  # class -> queued jobs in order
+    queue: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # class -> queued jobs in order
     active: set[str] = field(default_factory=set)  # jobs that hold or await nodes
     # not durable: counters read at start, and what is learned again after a restart
     jobs_made: int = 0
@@ -250,11 +251,10 @@ class State:
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
     started: set[tuple[str, int]] = field(default_factory=set)  # (node, generation) whose ranks run
     asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
-    blocked: dict[tuple[Need, str], str] = field(
-        default_factory=dict
-    )  # class -> why nothing fits, until the world changes
+    waiting: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # of `queue`: what the planner is to look at
+    blocked: dict[Kind, str] = field(default_factory=dict)  # class -> why nothing fitted when it was judged last
     delayed: dict[str, Instant] = field(default_factory=dict)  # queued jobs passed over until this wall instant
-    vetted: set[tuple[Need, str]] = field(default_factory=set)  # classes that some offer could run
+    vetted: set[Kind] = field(default_factory=set)  # classes that some offer could run
     cooling: set[str] = field(default_factory=set)  # pools whose cool-down's end wakes the queue
     dirty: bool = False  # a pass of the planner is due
 
@@ -302,25 +302,62 @@ class State:
     def attempt(self, job: Job) -> Attempt | None:
         return self.attempts.get(f"{job.id}/{job.generation}")
 
+    def block(self, kind: Kind, why: str) -> None:
+        """Nothing fits this class: it waits until the world changes."""
+        self.blocked[kind] = why
+        self.waiting.pop(kind, None)
+
+    def unblock(self, kind: Kind) -> None:
+        """The class is to be looked at, and is told anew should nothing fit again."""
+        self.blocked.pop(kind, None)
+        if kind in self.queue:
+            self.waiting[kind] = self.queue[kind]
+
+    def look_at(self, name: str) -> None:
+        """This job's class is to be looked at again."""
+        job = self.jobs.get(name)
+        if job is not None and job.state is JobState.QUEUED:
+            kind = queue_class(job)
+            self.waiting[kind] = self.queue[kind]
+        self.dirty = True
+
+    def wake(self) -> None:
+        """The world changed: what was blocked may fit now."""
+        self.waiting = dict(self.queue)
+        self.dirty = True
+
     def _index(self, old: Job | None, new: Job | None) -> None:
         if old is not None and old.state is JobState.QUEUED and (new is None or new.state is not JobState.QUEUED):
-            order = self.queue[queue_class(old)]
-            key = queue_key(old)
-            at = bisect_left(order, key)
-            if at < len(order) and order[at] == key:
-                del order[at]
-            if not order:
-                del self.queue[queue_class(old)]
+            self._dequeue(old)
         if new is None:
             return
         if new.state is JobState.QUEUED and (old is None or old.state is not JobState.QUEUED):
-            insort(self.queue.setdefault(queue_class(new), []), queue_key(new))
+            self._enqueue(new)
         if new.state in ACTIVE:
             self.active.add(new.id)
         else:
             self.active.discard(new.id)
         if old is None:
             self.keys[new.key] = new.id
+
+    def _enqueue(self, job: Job) -> None:
+        kind = queue_class(job)
+        order = self.queue.get(kind)
+        if order is None:
+            self.queue[kind] = self.waiting[kind] = [queue_key(job)]
+        else:
+            insort(order, queue_key(job))
+
+    def _dequeue(self, job: Job) -> None:
+        kind = queue_class(job)
+        order, key = self.queue[kind], queue_key(job)
+        at = bisect_left(order, key)
+        if at < len(order) and order[at] == key:
+            del order[at]
+        if not order:
+            del self.queue[kind]
+            self.waiting.pop(kind, None)
+            self.blocked.pop(kind, None)
 
     def _forget(self, node: str) -> None:
         for learned in (self.heard, self.absent, self.asked):
@@ -331,7 +368,7 @@ class State:
 ACTIVE: Final = frozenset({JobState.STARTING, JobState.RUNNING, JobState.DRAINING})
 
 
-def queue_class(job: Job) -> tuple[Need, str]:
+def queue_class(job: Job) -> Kind:
     """Jobs of one class fit the same offers and draw on the same budget."""
     return job.spec.need, job.spec.budget
 

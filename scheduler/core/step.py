@@ -121,7 +121,7 @@ def _hello(draft: Draft, message: AgentHello) -> Instant:
     if job is not None:
         placing.move_when_ready(draft, job)
     elif node is not None:
-        placing.wake(draft.state)
+        draft.state.wake()
     return lease
 
 
@@ -146,14 +146,14 @@ def _tick(draft: Draft) -> None:
     for name in sorted(state.active):
         lifecycle.try_start(draft, state.jobs[name])
         _limits(draft, state.jobs[name])
-    due = [job for job, at in state.delayed.items() if at <= now.wall]
-    for job in due:
-        del state.delayed[job]
-        state.dirty = True
+    due = [name for name, at in state.delayed.items() if at <= now.wall]
+    for name in due:
+        del state.delayed[name]
+        state.look_at(name)
     warm = {pool for pool in state.cooling if state.pools[pool].cool_until <= now.market}
     if warm:
         state.cooling -= warm
-        placing.wake(state)
+        state.wake()
     for alert in state.alerts.values():
         if alert.tries and alert.due <= now.wall:
             draft.do(SendAlert(id=alert.id))

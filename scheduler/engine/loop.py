@@ -10,6 +10,7 @@ fails the daemon ends; it starts again from what is on disk.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.engine.clock import Clock
 
 BATCH: Final = 512  # messages per transaction: a commit of this size stays in the low milliseconds
+TURN_SECONDS: Final = 0.02  # the core thinks so long, then the event loop gets its turn: readers wait no longer
 FLIGHTS: Final = 64  # transactions on their way to disk; beyond that the loop waits for the disk
 
 log = structlog.get_logger()
@@ -94,15 +96,19 @@ class Loop:
             self._wake.clear()
             while self._inbox or self.state.dirty:
                 await self._flights.put(self._batch())
+                await asyncio.sleep(0)  # a put that need not wait lets nobody else run
 
     def _batch(self) -> _Flight:
         flight = _Flight(None, [], [], [])
         now = self.clock.now()
+        until = time.monotonic() + TURN_SECONDS
         for _ in range(min(BATCH, len(self._inbox))):
             message, answer = self._inbox.popleft()
             result = self._handle(message, now, flight)
             if answer is not None:
                 flight.answers.append((answer, result))
+            if time.monotonic() > until:
+                break
         if self.state.dirty:
             self._handle(Place(), now, flight)
         if flight.events:

@@ -15,6 +15,7 @@ from dsched.providers import catalog
 from dsched.scheduler.core.check import check
 from dsched.scheduler.core.goodput import LEAST, goodput
 from dsched.scheduler.core.hazard import posterior
+from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.placement import Policy, Question
@@ -122,6 +123,16 @@ def solve(question: Question, policy: Policy) -> Plan:
 @given(questions(), POLICIES)
 def test_the_checker_finds_nothing_in_any_plan(question: Question, policy: Policy) -> None:
     assert check(question, solve(question, policy)) == ()
+
+
+@settings(max_examples=300, deadline=None)
+@given(questions(), POLICIES)
+def test_what_can_be_placed_is_never_given_up(question: Question, policy: Policy) -> None:
+    hope = Hope(question, NOW, policy.nodes_max)
+    specs = {job.id: job.spec for job in question.jobs}
+    for placement in solve(question, policy).placements:
+        spec = specs[placement.job]
+        assert hope.left((spec.need, spec.budget))
 
 
 @settings(deadline=None)
