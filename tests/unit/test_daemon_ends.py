@@ -12,8 +12,8 @@ from dsched.scheduler.store.errors import StoreFailed
 @pytest.mark.parametrize(
     ("causes", "status"),
     [
-        ([StoreFailed("disk full")], daemon.EXIT_AGAIN),
-        ([RuntimeError("a fault of ours"), StoreFailed("disk full")], daemon.EXIT_AGAIN),
+        ([StoreFailed("state.db", "disk full")], daemon.EXIT_AGAIN),
+        ([RuntimeError("a fault of ours"), StoreFailed("state.db", "disk full")], daemon.EXIT_AGAIN),
         ([RuntimeError("a fault of ours")], daemon.EXIT_FAULT),
         ([SocketTaken("another daemon answers")], daemon.EXIT_PERSON),
     ],
