@@ -15,26 +15,26 @@ def table(run: Run, name: str = "jobs") -> VirtualTable:
 
 def drawn(run: Run, name: str = "jobs") -> set[str]:
     """The rows whose line is kept."""
-    return set(table(run, name)._painted)
+    return set(table(run, name)._painter.kept)
 
 
 async def test_only_what_is_on_screen_is_ever_drawn() -> None:
     async with running(FakeDaemon(fleet.snapshot(3_000)), size=(120, 30)) as run:
         assert 15 < len(drawn(run)) <= 30
         hidden = table(run).order.ids[2_000]
-        before = dict(table(run)._painted)
+        before = dict(table(run)._painter.kept)
         await run.push(fleet.feed([run.app.session.board.jobs[hidden] | {"step": 1}]))  # type: ignore[list-item]
-        assert {k: v.strip for k, v in table(run)._painted.items()} == {k: v.strip for k, v in before.items()}
+        assert {k: v.strip for k, v in table(run)._painter.kept.items()} == {k: v.strip for k, v in before.items()}
 
 
 async def test_a_changed_row_on_screen_is_drawn_anew_and_its_neighbours_are_not() -> None:
     async with running() as run:
         ids = table(run).order.ids
         row = run.app.session.board.jobs[ids[2]]
-        kept = table(run)._painted[ids[3]].strip
+        kept = table(run)._painter.kept[ids[3]].strip
         await run.push(fleet.feed([row | {"name": "renamed"}]))  # type: ignore[list-item]
         assert "renamed" in run.text()
-        assert table(run)._painted[ids[3]].strip is kept
+        assert table(run)._painter.kept[ids[3]].strip is kept
 
 
 async def test_the_chosen_row_keeps_the_cursor_and_its_line_when_the_order_changes() -> None:

@@ -20,7 +20,8 @@ _TRIM: Final = 2_000  # dropped at once, because dropping one by one would copy 
 
 class LogView(ScrollView, can_focus=True):
     ALLOW_SELECT = False
-    DEFAULT_CSS = "LogView { background: $background; scrollbar-size: 1 1; overflow-x: auto; overflow-y: scroll; }"
+    # No bar below: one that comes with the first long line would hide the last one.
+    DEFAULT_CSS = "LogView { background: $background; scrollbar-size: 0 1; overflow-x: auto; overflow-y: scroll; }"
     COMPONENT_CLASSES: ClassVar[set[str]] = {"log--rule"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "scroll_down", "Down", show=False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
@@ -25,23 +25,12 @@ from dsched.scheduler.core.units import Moment
 from dsched.scheduler.view.column import Column
 from dsched.scheduler.view.safe import show
 from dsched.tui.order import Order
-from dsched.tui.widgets.layout import GAP, fit, pad
+from dsched.tui.widgets.layout import GAP, pad
+from dsched.tui.widgets.painter import GUTTER, Painter
 
 Row = Mapping[str, Any]
 
 RESORT_S: Final = 1.0  # rows that jump more often than this cannot be read
-PAINTED_MAX: Final = 4_000  # kept lines: a screen has under a hundred, paging through forty screens stays free
-CELL_MAX: Final = 40  # cells: a number wider than its column widens it, but not without end
-GUTTER: Final = 2  # cursor and mark
-
-
-class _Painted(NamedTuple):
-    """A line as it was built, and from what: it is true while the row is the same object and looks the same."""
-
-    row: Row
-    look: tuple[bool, bool]  # cursor, mark
-    texts: list[str]
-    strip: Strip
 
 
 class VirtualTable(ScrollView, can_focus=True):
@@ -128,12 +117,8 @@ class VirtualTable(ScrollView, can_focus=True):
         self.marks: set[str] = set()
         self.empty = empty
         self.chosen = False  # the user picked a row: it is followed when the rows move
-        self._now, self._clock = now, clock
-        self._shown: tuple[tuple[Column[Any], int], ...] = ()
-        self._seen: dict[str, int] = {}
-        self._painted: dict[str, _Painted] = {}
-        self._styles: dict[str, Style] = {}
-        self._row_styles: dict[str, Style] = {}
+        self._clock = clock
+        self._painter = Painter(self._style, now, lambda: self.call_later(self._layout))
         self._sorted_at = float("-inf")
         self._due: Timer | None = None
 
@@ -162,7 +147,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def reload(self) -> None:
         """All rows may have changed, or the filter did."""
         self.marks &= self.rows.keys()
-        self._painted.clear()
+        self._painter.forget()
         self._reorder(reset=True)
         self.refresh()
 
@@ -192,10 +177,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def age(self) -> None:
         """Time went by: repaint the visible lines that now read differently (ages, countdowns)."""
         for index in range(*self._visible()):
-            row_id = self.order.ids[index]
-            kept = self._painted.get(row_id)
-            if kept is not None and self._texts(kept.row) != kept.texts:
-                del self._painted[row_id]
+            if self._painter.outdated(self.order.ids[index]):
                 self._repaint(index)
 
     # Keys and mouse.
@@ -224,7 +206,7 @@ class VirtualTable(ScrollView, can_focus=True):
         self.post_message(self.Selected(self, self.current))
 
     def action_sort(self) -> None:
-        columns = [c for c, _ in self._shown]
+        columns = [c for c, _ in self._painter.shown]
         at = next((i for i, c in enumerate(columns) if c is self.sort_column), -1)
         self._sort_first(columns[(at + 1) % len(columns)])
 
@@ -234,7 +216,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         if event.y == 0:
-            if (column := self._column_at(event.x)) is None:
+            if (column := self._painter.column_at(event.x)) is None:
                 return
             if column is self.sort_column:
                 self.action_flip()
@@ -248,14 +230,6 @@ class VirtualTable(ScrollView, can_focus=True):
     def _sort_first(self, column: Column[Any]) -> None:
         """Numbers start with the largest, words with A."""
         self.sort_by(column, descending=column.align == "right")
-
-    def _column_at(self, x: int) -> Column[Any] | None:
-        left = GUTTER
-        for column, width in self._shown:
-            if left <= x < left + width + GAP:
-                return column
-            left += width + GAP
-        return None
 
     def _choose(self, index: int) -> None:
         self.chosen = True
@@ -346,15 +320,12 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._styles.clear()
-        self._row_styles.clear()
-        self._painted.clear()
+        self._painter.restyle()
 
     def _layout(self) -> None:
         room = self.scrollable_content_region.width - GUTTER - GAP  # without the scroll bar
-        self._shown = fit(self.columns, max(0, room), self._seen)
+        self._painter.lay_out(self.columns, max(0, room), self.size.width)
         self._fit_rows()
-        self._painted.clear()
         self.refresh()
 
     def _repaint(self, index: int) -> None:
@@ -364,79 +335,26 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         if y == 0:
-            return self._header()
+            return self._painter.header(self.sort_column, self.order.descending)
         index = y - 1 + self.scroll_offset.y
         if index < len(self.order.ids):
             return self._line(index)
         if y == 2 and not self.order.ids:
-            return Strip([Segment(pad("  " + show(self.empty), self.size.width, "left"), self._style("dim"))])
-        return Strip.blank(self.size.width, self._style("row"))
-
-    def _header(self) -> Strip:
-        style = self._style("header")
-        segments = [Segment(" " * GUTTER, style)]
-        for column, width in self._shown:
-            arrow = ("▾" if self.order.descending else "▴") if column is self.sort_column else ""
-            title = column.title[: width - len(arrow)] + arrow
-            segments.append(Segment(pad(title, width, column.align) + " " * GAP, style))
-        return Strip(segments).adjust_cell_length(self.size.width, style)
+            return Strip([Segment(pad("  " + show(self.empty), self.size.width, "left"), self._painter.style("dim"))])
+        return Strip.blank(self.size.width, self._painter.style("row"))
 
     def _line(self, index: int) -> Strip:
         row_id = self.order.ids[index]
-        row = self.rows[row_id]
-        look = (index == self.cursor, row_id in self.marks)
-        kept = self._painted.get(row_id)
-        if kept is None or kept.row is not row or kept.look != look:
-            texts = self._texts(row)
-            kept = _Painted(row, look, texts, self._draw(row, texts, *look))
-            if len(self._painted) >= PAINTED_MAX:
-                self._painted.clear()
-            self._painted[row_id] = kept
-        return kept.strip
-
-    def _texts(self, row: Row) -> list[str]:
-        now = self._now()
-        return [show(column.cell(row, now)) for column, _ in self._shown]
-
-    def _draw(self, row: Row, texts: list[str], cursor: bool, mark: bool) -> Strip:
-        """Rows are not striped: with a stripe, one row that moves would redraw all below it."""
-        base = self._row_style("", cursor)
-        gutter = ("▸" if cursor else " ") + ("✓" if mark else " ")
-        segments = [Segment(gutter, self._row_style("mark", cursor))]
-        for (column, width), text in zip(self._shown, texts, strict=True):
-            if len(text) > width and not column.flex:
-                self._widen(column, len(text))
-            style = self._row_style(column.tone(row), cursor)
-            segments.append(Segment(pad(text, width, column.align) + " " * GAP, style))
-        return Strip(segments).adjust_cell_length(self.size.width, base).simplify()
-
-    def _row_style(self, tone: str, cursor: bool) -> Style:
-        key = f"{tone}{'>' if cursor else ''}"
-        style = self._row_styles.get(key)
-        if style is None:
-            style = self._style("row") + (self._style("cursor") if cursor else Style.null())
-            style += self._style(tone) if tone else Style.null()
-            self._row_styles[key] = style
-        return style
-
-    def _widen(self, column: Column[Any], width: int) -> None:
-        width = min(width, CELL_MAX)
-        if width > self._seen.get(column.name, 0):
-            self._seen[column.name] = width
-            self.call_later(self._layout)
+        return self._painter.line(row_id, self.rows[row_id], index == self.cursor, row_id in self.marks)
 
     def _style(self, name: str) -> Style:
         """A component's colours, blended over the table's background, because Rich knows no transparency."""
-        style = self._styles.get(name)
-        if style is None:
-            styles = self.get_component_styles(f"table--{name}")
-            ground = self.get_component_styles("table--row").background
-            filled = styles.background if styles.has_rule("background") else None
-            coloured = styles.has_rule("color")
-            style = Style(
-                color=((ground + (filled or ground)) + styles.color).rich_color if coloured else None,
-                bgcolor=(ground + filled).rich_color if filled is not None else None,
-                bold=True if styles.text_style.bold else None,
-            )
-            self._styles[name] = style
-        return style
+        styles = self.get_component_styles(f"table--{name}")
+        ground = self.get_component_styles("table--row").background
+        filled = styles.background if styles.has_rule("background") else None
+        coloured = styles.has_rule("color")
+        return Style(
+            color=((ground + (filled or ground)) + styles.color).rich_color if coloured else None,
+            bgcolor=(ground + filled).rich_color if filled is not None else None,
+            bold=True if styles.text_style.bold else None,
+        )
