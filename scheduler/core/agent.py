@@ -70,8 +70,8 @@ def _compare(draft: Draft, job: Job, node: Node, group: str, exits: Mapping[str,
     if group in ("starting", "running", "stopping"):
         if group == "running":
             lifecycle.started(draft, node)
-        if job.state is JobState.DRAINING:
-            lifecycle.stop(draft, job, job.reason)
+        if job.state is JobState.DRAINING or _broken(draft, job):
+            lifecycle.stop(draft, job, job.reason)  # again: the order may be lost with the daemon that gave it
     elif group == "exited":
         exited(
             draft,
@@ -86,6 +86,12 @@ def _compare(draft: Draft, job: Job, node: Node, group: str, exits: Mapping[str,
         if attempt is not None:
             draft.attempt(attempt, "lost", why=f"the agent of {node.id} started anew", lost=True)
         exited(draft, RanksExited(node=node.id, job=job.id, generation=node.generation, exits={}, drained=True))
+
+
+def _broken(draft: Draft, job: Job) -> bool:
+    """Whether a rank of the generation ended or vanished, so that the others work for nothing."""
+    attempt = draft.state.attempt(job)
+    return attempt is not None and (attempt.lost or any(attempt.exits.values()))
 
 
 def _unstarted(draft: Draft, job: Job) -> bool:

@@ -20,7 +20,8 @@ from dsched.scheduler.core.units import Instant, Millis
 def seen(draft: Draft, message: NodesSeen) -> None:
     """Compare a provider's complete list with our rows."""
     state = draft.state
-    names = set()
+    names: set[str] = set()
+    orphans: set[str] = set()
     for machine in message.nodes:
         name = f"{machine.token}.{machine.index}"
         names.add(name)
@@ -28,20 +29,19 @@ def seen(draft: Draft, message: NodesSeen) -> None:
         node = state.nodes.get(name)
         if node is None:
             if machine.alive:
-                _orphan(draft, message.provider, machine)
-        elif machine.alive:
-            arrived(draft, node, machine)
-        else:
-            if node.launched is None:
-                node = draft.node(node, "seen", launched=machine.launched, metered=machine.launched, ref=machine.ref)
+                orphans.add(_orphan(draft, message.provider, machine))
+            continue
+        node = arrived(draft, node, machine)
+        if not machine.alive:
             gone(draft, node, machine.ended or draft.now.market, machine.ended_by)
+    _forget_orphans(draft, message.provider, orphans)
     for node in list(state.nodes.values()):
         if node.pool.provider == message.provider and node.id not in names:
             _missing(draft, node, message.asked)
 
 
 def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
-    """The provider has it: billing runs from its launch."""
+    """The provider has it, or had it: billing runs from its launch, at the price of that time."""
     if node.launched is not None and node.ref:
         return node
     node = draft.node(
@@ -52,19 +52,30 @@ def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
         settle_intent(
             draft, intent, IntentFact.CONFIRM, "found", f"{node.id} was found by its tag: the launch had happened"
         )
+    offer = draft.state.offers.get(node.pool.id)
+    if offer is not None and offer.quote is not None and offer.quote.price != node.rate:
+        node = ledger.reprice(draft, node, offer.quote, offer.on_demand)  # it moved since the launch was planned
     return node
 
 
-def _orphan(draft: Draft, provider: str, machine: SeenNode) -> None:
+def _orphan(draft: Draft, provider: str, machine: SeenNode) -> str:
+    """Answers with the name under which it is remembered that its end was asked for."""
     key = f"{provider}:{machine.ref}"
     last = draft.state.asked.get(key)
     if last is not None and draft.now.wall - last < draft.terms.terminate_again:
-        return
+        return key
     if last is None:
         why = f"{machine.ref} carries our tag and no job claims it: ended"
         draft.say("orphan.found", why=why, data={"ref": machine.ref, "token": machine.token})
     draft.state.asked[key] = draft.now.wall
     draft.do(CallTerminate(provider=provider, refs=(machine.ref,)))
+    return key
+
+
+def _forget_orphans(draft: Draft, provider: str, alive: set[str]) -> None:
+    """Those that have ended; the names of nodes have no colon."""
+    for key in [key for key in draft.state.asked if key.startswith(f"{provider}:") and key not in alive]:
+        del draft.state.asked[key]
 
 
 def _missing(draft: Draft, node: Node, asked: Instant) -> None:
@@ -117,12 +128,16 @@ def noticed(draft: Draft, message: NodeNoticed) -> None:
     """The cloud will take this node: its lease ends then, its gang saves and leaves, a successor is looked for now."""
     state = draft.state
     node = state.nodes.get(message.node)
-    if node is None or (node.notice is not None and node.notice <= message.deadline):
+    if node is None:
         return
     first = node.notice is None
-    lease = min(node.lease_until, message.deadline)
+    # Only the node's own word cuts its lease: the end of a lease is a proof, and one that has not heard lives on.
+    lease = min(node.lease_until, message.deadline) if message.by_node else node.lease_until
+    deadline = message.deadline if node.notice is None else min(node.notice, message.deadline)
+    if deadline == node.notice and lease == node.lease_until:
+        return
     why = f"the cloud takes {node.id} back ({message.source})"
-    node = draft.node(node, "noticed", NodeFact.NOTICE, why=why, notice=message.deadline, lease_until=Instant(lease))
+    node = draft.node(node, "noticed", NodeFact.NOTICE, why=why, notice=deadline, lease_until=Instant(lease))
     if first:
         memory = state.pools.get(node.pool.id) or PoolMemory(pool=node.pool.id)
         remember(draft, memory, f"noticed {node.id}")
@@ -149,15 +164,17 @@ def _drain_noticed(draft: Draft, job: Job, node: Node, why: str, deadline: Insta
 def watch(draft: Draft) -> None:
     """What time does to machines: leases end, idle ones go back, those that never came up too."""
     terms, now = draft.terms, draft.now
-    for node in list(draft.state.nodes.values()):
+    for name in list(draft.state.nodes):
+        node = draft.state.nodes.get(name)  # the end of one may have changed the next
+        if node is None:
+            continue
         if now.wall > node.lease_until + terms.proof_margin:
             ended = Instant(now.market - int((now.wall - node.lease_until) * draft.state.scale))
             _lease_ended(draft, node, ended)
         elif node.leaving:
             ask_end(draft, node)
         elif node.idle_since is not None and not node.job and now.wall - node.idle_since >= terms.idle_keep:
-            if node.state is NodeState.READY:
-                leave(draft, node, f"idle for {terms.idle_keep // 1000} s")
+            leave(draft, node, f"idle for {terms.idle_keep // 1000} s")
         elif node.state is NodeState.BOOTING and _booted_too_long(draft, node):
             leave(draft, node, f"not heard within {terms.boot_max // 1000} s of its launch")
 

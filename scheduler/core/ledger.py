@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.market import Quote
 from dsched.scheduler.core.snapshot import Budget, LedgerEntry, Node, State
 from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis, charge
 
-DEFAULT = "default"  # the budget of what nobody in particular uses: idle nodes
+DEFAULT: Final = "default"  # the budget of what nobody in particular uses: idle nodes
+BOOKED_KEPT: Final = 8  # entries that can be taken back: the end of a machine is known seconds later
 
 
 def budget_of(state: State, node: Node) -> str:
@@ -38,11 +42,20 @@ def meter(draft: Draft, node: Node, until: Instant) -> Node:
 
 
 def close(draft: Draft, node: Node, ended: Instant) -> Node:
-    """Book the last interval and, for a machine that lived shorter than the billing minimum, the rest of it."""
-    node = meter(draft, node, ended)
+    """Book the last interval and, for a machine that lived shorter than the billing minimum, the rest of it.
+
+    What was booked past the end, before anybody knew of it, is taken back.
+    """
+    node = last = meter(draft, node, ended)
+    for entry in reversed(node.booked):
+        if entry.end > ended:
+            node = _book(draft, node, _taken_back(entry, max(entry.start, ended)))
+            last = replace(
+                node, rate=entry.rate, rate_source=entry.source, rate_at=entry.quoted, on_demand=entry.on_demand
+            )
     least = Instant((node.launched or ended) + draft.terms.minimum)
     if node.launched is not None and node.metered is not None and node.metered < least:
-        return _book(draft, node, _entry(draft.state, node, "minimum", node.metered, least))
+        return _book(draft, node, _entry(draft.state, last, "minimum", node.metered, least))
     return node
 
 
@@ -81,12 +94,19 @@ def _entry(state: State, node: Node, kind: str, start: Instant, end: Instant) ->
     )
 
 
+def _taken_back(entry: LedgerEntry, start: Instant) -> LedgerEntry:
+    lasting = Millis(entry.end - start)
+    baseline = entry.rate if entry.on_demand is None else entry.on_demand
+    owed, beside = Charge(-charge(entry.rate, lasting)), Charge(-charge(baseline, lasting))
+    return replace(entry, kind="correction", start=start, owed=owed, baseline=beside)
+
+
 def _book(draft: Draft, node: Node, entry: LedgerEntry) -> Node:
     state = draft.state
     budget = state.budgets.get(entry.budget)
     changes = [
         insert("ledger", f"{entry.node}/{entry.start}/{entry.kind}", entry),
-        Change("node", node.id, {"metered": entry.end}),
+        Change("node", node.id, _metered(node, entry)),
     ]
     if budget is None:
         changes.append(insert("budget", entry.budget, Budget(name=entry.budget, spent=entry.owed)))
@@ -98,3 +118,9 @@ def _book(draft: Draft, node: Node, entry: LedgerEntry) -> Node:
         changes.append(Change("job", job.id, {"spent": spent, "baseline": baseline}))
     draft.say("ledger.booked", *changes, job=entry.job, node=entry.node)
     return state.nodes.get(node.id, node)
+
+
+def _metered(node: Node, entry: LedgerEntry) -> dict[str, object]:
+    if entry.kind == "correction":
+        return {"metered": entry.start}
+    return {"metered": entry.end, "booked": (*node.booked, entry)[-BOOKED_KEPT:]}

@@ -30,7 +30,9 @@ from dsched.scheduler.core.units import HOUR, Instant, Millis
 EXIT_DONE: Final = 0
 EXIT_SAVED: Final = 75
 EXIT_PEER_LOST: Final = 76
+EXIT_CORRUPT: Final = 77
 EXIT_NEVER_RETRY: Final = 78
+AGAIN: Final = frozenset({EXIT_SAVED, EXIT_PEER_LOST, EXIT_CORRUPT})  # words of the contract, whatever `retry_on` says
 HELD_BY_BUDGET: Final = "the budget is spent"
 ERA: Final = 1_000_000  # generations of one era; see State.era
 
@@ -272,12 +274,30 @@ def settle(draft: Draft, job: Job) -> None:
         end(draft, job, JobFact.SUCCEED, "every rank ended with 0", exit_code=0)
     elif job.state is JobState.DRAINING:
         _settle_drain(draft, job)
-    elif attempt is None or attempt.lost or attempt.cause is None:
-        _again(draft, job, JobFact.NODE_LOST, "a node was lost" if attempt and attempt.lost else "drained by its node")
-    elif attempt.cause == EXIT_NEVER_RETRY or (job.spec.retry_on and attempt.cause not in job.spec.retry_on):
+    elif attempt is None or attempt.lost:
+        _again(draft, job, JobFact.NODE_LOST, "a node was lost")
+    elif attempt.cause is None:
+        # It may drain until it ends, and would refuse every new generation: not again at once.
+        job = _back_off(draft, job, draft.terms.crash_wait)
+        _again(draft, job, JobFact.NODE_LOST, "drained by its node")
+    elif _final(job, attempt.cause):
         end(draft, job, JobFact.FAIL, f"user exit {attempt.cause}{_quote(attempt)}", exit_code=attempt.cause)
     else:
         _crashed(draft, job, attempt.cause, attempt)
+
+
+def _final(job: Job, code: int) -> bool:
+    """Whether this exit code is not worth another try."""
+    if job.spec.retry_on and code not in AGAIN:
+        return code not in job.spec.retry_on
+    return code == EXIT_NEVER_RETRY
+
+
+def _back_off(draft: Draft, job: Job, wait: Millis) -> Job:
+    """Not placed or started before about `wait` from now."""
+    job = draft.job(job, "backoff", due=Instant(draft.now.wall + draft.jitter(wait)))
+    draft.do(WakeAt(at=job.due))
+    return job
 
 
 def _outcome(job: Job, attempt: Attempt) -> str:
@@ -325,8 +345,10 @@ def _again(draft: Draft, job: Job, fact: JobFact, why: str) -> None:
         job = draft.job(job, "interrupted", JobFact.NODE_LOST)
     fact = JobFact.REQUEUE if not following else fact
     old = tuple(n for n in job.nodes if n not in following)
-    kind = "restarting" if following else "requeued"
-    job = draft.job(job, kind, fact, why=why, nodes=(), next_nodes=following, after=After.NOTHING)
+    if following:
+        job = draft.job(job, "restarting", fact, why=why, nodes=(), next_nodes=following, after=After.NOTHING)
+    else:  # a migration's wish ends here: anywhere is better than waiting for one place
+        job = draft.job(job, "requeued", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, places=())
     release(draft, old)
     try_start(draft, draft.state.jobs[job.id])
     draft.state.dirty = True
@@ -351,9 +373,8 @@ def _crashed(draft: Draft, job: Job, cause: int, attempt: Attempt) -> None:
         end(draft, job, JobFact.FAIL, why, exit_code=cause)
         return
     terms = draft.terms
-    wait = draft.jitter(Millis(min(terms.crash_wait << (strikes - 1), terms.crash_wait_max))) if own else Millis(0)
-    job = draft.job(job, "backoff", due=Instant(draft.now.wall + wait))
-    draft.do(WakeAt(at=job.due))
+    if own:
+        job = _back_off(draft, job, Millis(min(terms.crash_wait << min(strikes - 1, 10), terms.crash_wait_max)))
     _again(draft, job, JobFact.CRASHED, f"exit {cause}, try {strikes + 1} of {job.spec.retries + 1}{_quote(attempt)}")
 
 

@@ -132,6 +132,7 @@ class NodeNoticed:
     node: str
     deadline: Instant  # wall
     source: str
+    by_node: bool = False  # the node itself told: it has cut its lease to the deadline
 
 
 # -- agents ---------------------------------------------------------------------------------------------------------

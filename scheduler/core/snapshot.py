@@ -105,6 +105,7 @@ class Node:
     notice: Instant | None = None  # wall: taken at
     leaving: bool = False  # we want it gone: terminate until the provider proves it
     idle_since: Instant | None = None  # wall
+    booked: tuple[LedgerEntry, ...] = ()  # the newest, bounded: a late word of its end takes back what came after it
     ended: Instant | None = None  # market
     ended_by: str = ""
 
@@ -173,7 +174,7 @@ class LedgerEntry:
     job: str  # "" while idle
     budget: str
     pool: str
-    kind: str  # "compute" | "minimum" | "egress" | "disk"
+    kind: str  # "compute" | "minimum" | "correction" (takes back, so it owes less than nothing) | "egress" | "disk"
     rate: MicroUsdPerHour
     on_demand: MicroUsdPerHour | None
     start: Instant  # market

@@ -66,6 +66,7 @@ class Seat:
 
     node: str
     session: str
+    lease: Instant = Instant(0)  # granted for certain: by an answer that is durable; the rows may be ahead of the disk
     seq: int = 0
     orders: list[Order] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,13 +112,15 @@ class Desk:
             raise Forbidden(f"wrong secret for {name}")
         if name not in self._loop.state.nodes:
             raise Unknown(name)
+        for gone in self._seats.keys() - self._loop.state.nodes.keys():
+            del self._seats[gone]
         seat = Seat(name, self._sign("session", name, body["boot"]))
         self._seats[name] = seat
         groups = tuple(
             Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
         )
-        lease = await self._ask(AgentHello(node=name, running=groups))
-        return Welcome(session=seat.session, lease_until=lease, seq=0)
+        seat.lease = await self._ask(AgentHello(node=name, running=groups))
+        return Welcome(session=seat.session, lease_until=seat.lease, seq=0)
 
     async def poll(self, body: Poll) -> Orders:
         seat = self._seat(body["node"], body["session"])
@@ -169,15 +172,14 @@ class Desk:
             raise Unknown(refusal.message) from refusal
 
     async def _lease(self, seat: Seat) -> Instant:
-        """The node's lease, renewed when half of it is over."""
+        """The node's lease, renewed when half of it is over: what is durable of it, and no more."""
         node = self._loop.state.nodes.get(seat.node)
         if node is None:
             raise Unknown(seat.node)
-        left = node.lease_until - self._loop.clock.now().wall
-        if left > self._loop.terms.lease // 2 or node.notice is not None or node.leaving:
-            return node.lease_until
-        renewed: Instant = await self._ask(RenewLease(node=seat.node))
-        return renewed
+        left = seat.lease - self._loop.clock.now().wall
+        if left <= self._loop.terms.lease // 2 and node.notice is None and not node.leaving:
+            seat.lease = max(seat.lease, await self._ask(RenewLease(node=seat.node)))
+        return min(seat.lease, node.lease_until)
 
     # -- reports ---------------------------------------------------------------------------------------------------
 
@@ -218,7 +220,9 @@ class Desk:
             case "noticed":
                 if fact["what"] != "interrupt":
                     return None
-                return NodeNoticed(node=node, deadline=Instant(fact["deadline"]), source="metadata service")
+                return NodeNoticed(
+                    node=node, deadline=Instant(fact["deadline"]), source="metadata service", by_node=True
+                )
             case "progress":
                 return self._progress(node, fact)
             case "telemetry":

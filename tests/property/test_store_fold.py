@@ -77,7 +77,7 @@ class Story:
             told.append(attempt_ended(job, self.generation[job]))
         self.generation[job] = self.generation.get(job, 0) + 1
         told.append(attempted(job, self.generation[job], **({"ended": NOW} if ended else {})))
-        told.append(billed(job, "n", self.generation[job] * 7 + 1_000 * len(self.generation)))
+        told.append(billed(job, f"n-{job}", self.generation[job] * 7))
         told.append(decided(job, f"{job}-{self.generation[job]}", lines=[{"offer": "x", "hazard": 0.25}]))
         return told
 

@@ -192,8 +192,9 @@ class Stage:
         row = self.job(job)
         self.tell(CheckpointSaved(node=row.nodes[0], job=job, generation=row.generation, step=step))
 
-    def notice(self, node: str, lead: int = 120_000) -> None:
-        self.tell(NodeNoticed(node=node, deadline=Instant(self.now.wall + lead), source="test"))
+    def notice(self, node: str, lead: int = 120_000, *, by_node: bool = True) -> None:
+        deadline = Instant(self.now.wall + lead)
+        self.tell(NodeNoticed(node=node, deadline=deadline, source="test", by_node=by_node))
 
     def run(self, wish: Spec | None = None) -> str:
         """Submit a job and bring it to running, machines and all."""

@@ -131,3 +131,49 @@ def test_when_the_default_budget_is_spent_idle_nodes_go_back_at_once() -> None:
     (node,) = s.state.nodes.values()
     assert node.leaving
     assert s.asked(CallTerminate)
+
+
+def test_what_was_booked_past_an_end_that_became_known_late_is_taken_back() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.run()
+    (node,) = s.job().nodes
+    began = s.now.market
+    s.now = type(s.now)(s.now.wall, Instant(began + HOUR))
+    s.offers(offer(CHEAP, 30.0, at=began + HOUR))
+    s.now = type(s.now)(s.now.wall, Instant(began + 2 * HOUR))
+    s.offers(offer(CHEAP, 40.0, at=began + 2 * HOUR))
+    s.list_all(n0="interrupted")  # now
+    assert to_micro_usd(s.job().spent) == usd(50)
+
+    s = Stage(offer(CHEAP, 20.0))
+    s.run()
+    (node,) = s.job().nodes
+    s.now = type(s.now)(s.now.wall, Instant(began + HOUR))
+    s.offers(offer(CHEAP, 30.0, at=began + HOUR))
+    s.now = type(s.now)(s.now.wall, Instant(began + 2 * HOUR))
+    s.offers(offer(CHEAP, 40.0, at=began + 2 * HOUR))
+    s.list(s.seen(s.state.nodes[node], alive=False, by="interrupted", ended=began + 30 * MINUTE))
+    assert to_micro_usd(s.job().spent) == usd(10)
+    assert sum(e.owed for e in entries(s)) == s.state.budgets["default"].spent == s.job().spent
+    assert [e.kind for e in entries(s)] == ["compute", "compute", "correction", "correction"]
+
+
+def test_a_price_that_moved_between_plan_and_launch_is_paid_from_the_launch() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.submit()
+    s.offers(offer(CHEAP, 30.0))
+    (node,) = s.launch()
+    s.now = type(s.now)(s.now.wall, Instant(s.now.market + HOUR))
+    s.kill(node, by="failed")
+    assert to_micro_usd(s.job().spent) == usd(30)
+
+
+def test_two_leases_of_one_gang_that_end_together_are_billed_once_each() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.run(spec(gpus=16))
+    began = s.now.market
+    s.exit(0, nodes=s.job().nodes[1:])
+    lease = s.state.nodes[s.job().nodes[0]].lease_until
+    s.wait(s.terms.lease + s.terms.proof_margin + 1)
+    assert {(e.start, e.end) for e in entries(s) if e.kind == "compute"} >= {(began, lease)}
+    assert s.state.budgets["default"].spent == 2 * price(20) * (lease - began)

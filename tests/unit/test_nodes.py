@@ -1,0 +1,112 @@
+"""What providers and agents say of machines, and what it proves: notices, ends, orphans, orders lost on the way."""
+
+from __future__ import annotations
+
+from dsched.scheduler.core.message import Action, AgentHello, CallTerminate, Group, RanksExited, Restarted, TellStop
+from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.units import Instant
+from tests.support.stage import Stage, offer, spec
+
+CHEAP, DEAR = "us-east-1a", "us-west-2b"
+
+
+def stage() -> Stage:
+    return Stage(offer(CHEAP, 20.0), offer(DEAR, 30.0))
+
+
+def test_a_notice_that_only_the_provider_told_proves_nothing_when_it_is_over() -> None:
+    s = stage()
+    s.run()
+    (old,) = s.job().nodes
+    s.notice(old, lead=120_000, by_node=False)
+    s.hello(*s.launch())
+    s.wait(120_000 + s.terms.proof_margin + 1)
+    assert s.job().generation == 1  # the node has not heard of it and may work on
+    s.kill(old)
+    assert s.job().generation == 2
+
+
+def test_a_notice_told_by_the_node_itself_cuts_its_lease() -> None:
+    s = stage()
+    s.run()
+    (old,) = s.job().nodes
+    s.notice(old, lead=120_000, by_node=False)
+    s.notice(old, lead=120_000, by_node=True)
+    s.hello(*s.launch())
+    s.wait(120_000 + s.terms.proof_margin + 1)
+    assert s.job().generation == 2
+
+
+def test_a_machine_that_boots_for_nobody_goes_back_after_the_idle_time() -> None:
+    s = stage()
+    s.submit()
+    s.launch()
+    s.act("j1", Action.CANCEL)
+    s.wait(s.terms.idle_keep)
+    assert len(s.asked(CallTerminate)) == 1
+
+
+def test_what_was_asked_of_strangers_is_forgotten_once_they_are_gone() -> None:
+    s = stage()
+    s.submit()
+    (node,) = s.state.nodes.values()
+    stranger = s.seen(node)
+    s.refuse()
+    s.list(stranger)
+    assert list(s.state.asked) == [f"local:{stranger.ref}"]
+    s.list()
+    assert not s.state.asked
+
+
+def test_the_rest_of_a_broken_gang_is_stopped_even_if_the_order_was_lost_with_the_daemon() -> None:
+    s = stage()
+    s.run(spec(gpus=16))
+    first, second = s.job().nodes
+    s.exit(1, nodes=[first])
+    s.tell(Restarted())
+    s.tell(AgentHello(node=second, running=(Group(job="j1", generation=1, state="running"),)))
+    assert [(order.node, order.generation) for order in s.asked(TellStop)] == [(second, 1)]
+
+
+def test_a_node_that_drains_by_itself_is_not_given_generation_after_generation() -> None:
+    s = stage()
+    s.run()
+    (node,) = s.job().nodes
+    for _ in range(5):  # its agent is ending and refuses whatever it is told to start
+        s.tell(RanksExited(node=node, job="j1", generation=s.job().generation, exits={}, drained=True))
+    assert s.job().generation == 1
+    s.wait(s.terms.crash_wait)
+    assert s.job().generation == 2
+
+
+def test_protocol_exits_are_tried_again_whatever_the_spec_says_of_exit_codes() -> None:
+    for code in (75, 76, 77):
+        s = stage()
+        s.run(spec(retry_on=(3,)))
+        s.exit(code)
+        assert s.job().state is JobState.STARTING, code
+    s = stage()
+    s.run(spec(retry_on=(3,)))
+    s.exit(4)
+    assert s.job().state is JobState.FAILED
+
+
+def test_a_machine_seen_only_after_its_end_answers_its_launch() -> None:
+    s = stage()
+    s.submit()
+    (node,) = s.state.nodes.values()
+    s.list(s.seen(node, alive=False, by="interrupted", ended=s.now.market + 1_000))
+    assert [intent.job for intent in s.state.intents.values() if intent.id == node.token] == []
+
+
+def test_a_migrations_wish_ends_with_the_node_it_was_to_leave() -> None:
+    s = stage()
+    s.run()
+    (old,) = s.job().nodes
+    s.act("j1", Action.MIGRATE, to=(f"local/{DEAR}",))
+    s.refuse()
+    s.kill(old)
+    s.now = type(s.now)(s.now.wall, Instant(s.now.market + 21 * 60_000))
+    s.offers(offer(CHEAP, 20.0), offer(DEAR, 30.0, free=0))
+    s.wait(60_000)
+    assert [s.state.nodes[n].pool.zone for n in s.job().next_nodes] == [CHEAP]
