@@ -28,14 +28,36 @@ class Alerts:
     def __init__(self, loop: Loop, channels: Sequence[str]) -> None:
         self._loop = loop
         self._channels = tuple(channels)
+        self._sending: set[str] = set()  # a tick may ask again while a slow channel still thinks
+        self._reached: dict[str, set[str]] = {}  # alert -> channels that have it: only the others are tried again
 
     async def send(self, name: str) -> None:
         alert = self._loop.state.alerts.get(name)
-        if alert is None:
+        if alert is None or name in self._sending:
             return
-        errors = [error for url in self._channels if (error := await self._deliver(url, alert))]
-        log.warning("alert", id=alert.id, title=alert.title, text=alert.text, errors=errors)
-        self._loop.post(AlertTried(id=name, ok=not errors, error="; ".join(errors)))
+        self._sending.add(name)
+        errors = ["a fault of ours: the log has it"]
+        try:
+            errors = await self._send(alert)
+        finally:  # an alert is tried until it is delivered, whatever went wrong
+            self._sending.discard(name)
+            log.warning("alert", id=alert.id, title=alert.title, text=alert.text, errors=errors)
+            self._loop.post(AlertTried(id=name, ok=not errors, error="; ".join(errors)))
+
+    async def _send(self, alert: Alert) -> list[str]:
+        """To every channel that has not got it yet. Returns why some did not."""
+        reached = self._reached.setdefault(alert.id, set())
+        errors = []
+        for url in self._channels:
+            if url in reached:
+                continue
+            if error := await self._deliver(url, alert):
+                errors.append(error)
+            else:
+                reached.add(url)
+        if not errors:
+            del self._reached[alert.id]
+        return errors
 
     async def _deliver(self, url: str, alert: Alert) -> str:
         """ "" or why it failed."""
@@ -73,7 +95,7 @@ async def _webhook(url: str, alert: Alert) -> str:
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client:
             answer = await client.post(target, content=body, headers=headers)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         return f"{_name(url)}: {str(error) or type(error).__name__}"
     return "" if answer.is_success else f"{_name(url)}: HTTP {answer.status_code}"
 

@@ -18,6 +18,7 @@ from dsched.scheduler.core.message import (
     Effect,
     Launched,
     LaunchUnanswered,
+    Message,
     SendAlert,
     TellCheckpoint,
     TellLeave,
@@ -26,7 +27,7 @@ from dsched.scheduler.core.message import (
     WakeAt,
 )
 from dsched.scheduler.core.snapshot import Intent
-from dsched.scheduler.core.units import SECOND, Millis
+from dsched.scheduler.core.units import MINUTE, SECOND, Millis
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.loop import Loop
@@ -37,6 +38,7 @@ from dsched.scheduler.wire.agent import UserData
 
 CALLS: Final = 32  # provider calls under way at a time: their quotas are a few per second
 CALL_SECONDS: Final = 30.0  # shorter than the lease margin; a call that takes longer is Ambiguous
+RENEW_TRIES: Final = 5  # a lease that only the provider has not heard of ends the node; it has half of it for these
 
 log = structlog.get_logger()
 
@@ -72,7 +74,7 @@ class Executor:
                 case CallRenew():
                     self._spawn(self._renew(effect))
                 case CallObserve(provider=name):
-                    self._observers[name].look()
+                    self._look(name)
                 case TellStart() | TellStop() | TellCheckpoint() | TellLeave():
                     self._desk.tell(effect)
                 case SendAlert(id=alert):
@@ -91,9 +93,28 @@ class Executor:
             log.error("effect.fault", exc_info=task.exception())
 
     async def _launch(self, name: str) -> None:
-        intent = self._loop.state.intents.get(name)
-        if intent is None or intent.pool is None or name in self._launching:
+        if name in self._launching:
             return
+        self._launching.add(name)
+        fact: Message | None = LaunchUnanswered(intent=name, why="no answer", retry=Millis(SECOND))
+        try:
+            async with self._calls:
+                fact = await self._launched(name)
+        except TimeoutError:
+            pass
+        finally:  # whatever went wrong, it may have happened: asked again with the same token
+            self._launching.discard(name)
+            if fact is not None:
+                self._loop.post(fact)
+
+    async def _launched(self, name: str) -> Message | None:
+        """The provider's answer as a fact; None when nobody waits for it any more."""
+        intent = self._loop.state.intents.get(name)
+        if intent is None or intent.pool is None:
+            return None
+        provider = self._providers.get(intent.provider)
+        if provider is None:
+            return LaunchUnanswered(intent=name, why=f"no provider {intent.provider} is set up", retry=Millis(MINUTE))
         want = Launch(
             token=intent.id,
             pool=intent.pool,
@@ -103,37 +124,40 @@ class Executor:
             price_max=intent.price_max,
             tags={"dsched:cluster": self._loop.state.cluster, "dsched:token": intent.id},
         )
-        self._launching.add(name)
         try:
-            async with self._calls, asyncio.timeout(CALL_SECONDS):
-                nodes = await self._providers[intent.provider].launch(want)
+            async with asyncio.timeout(CALL_SECONDS):
+                return Launched(intent=name, nodes=seen(await provider.launch(want)))
         except ProviderError as error:
             log.info("launch.failed", intent=name, pool=intent.pool.id, error=str(error))
-            self._loop.post(failed(name, error))
-        except TimeoutError:
-            self._loop.post(LaunchUnanswered(intent=name, why="no answer", retry=Millis(SECOND)))
-        else:
-            self._loop.post(Launched(intent=name, nodes=seen(nodes)))
-        finally:
-            self._launching.discard(name)
+            return failed(name, error)
 
     async def _terminate(self, effect: CallTerminate) -> None:
+        """A failure is no fact: the core asks again until a list proves the end."""
+        provider = self._providers.get(effect.provider)
         refs = [NodeRef(effect.provider, ref) for ref in effect.refs]
-        await self._quietly(effect.provider, self._providers[effect.provider].terminate(refs), "terminate")
+        if provider is not None and await self._answered(effect.provider, lambda: provider.terminate(refs)):
+            self._look(effect.provider)
 
     async def _renew(self, effect: CallRenew) -> None:
-        provider = self._providers[effect.provider]
-        if isinstance(provider, Leased) and effect.ref:
-            await self._quietly(
-                effect.provider, provider.renew([NodeRef(effect.provider, effect.ref)], effect.until), "renew"
-            )
+        provider, refs = self._providers.get(effect.provider), [NodeRef(effect.provider, effect.ref)]
+        if not isinstance(provider, Leased) or not effect.ref:
+            return
+        for turn in range(RENEW_TRIES):
+            if await self._answered(effect.provider, lambda: provider.renew(refs, effect.until)):
+                return
+            await asyncio.sleep(2**turn)
 
-    async def _quietly(self, provider: str, call: Coroutine[Any, Any, None], what: str) -> None:
-        """A failure is no fact here: the core asks again until a list proves the end."""
+    async def _answered(self, provider: str, call: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         try:
             async with self._calls, asyncio.timeout(CALL_SECONDS):
-                await call
+                await call()
         except (ProviderError, TimeoutError) as error:
-            log.warning("provider.failed", provider=provider, call=what, error=str(error))
-        else:
-            self._observers[provider].look()
+            log.warning("provider.failed", provider=provider, error=str(error))
+            return False
+        return True
+
+    def _look(self, provider: str) -> None:
+        """Without observer: a provider that is not set up any more; its nodes end with their leases."""
+        observer = self._observers.get(provider)
+        if observer is not None:
+            observer.look()

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from typing import Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from dsched.scheduler.core.units import Instant
 
+GRID_MS: Final = 10  # instants are rounded up to this, so that a crowd of them rings a hundred times a second at most
+
 
 class Alarm:
-    """Calls `ring` at every wall instant it was asked for; instants that are over ring at once."""
+    """Calls `ring` at every wall instant it was asked for, or just after; instants that are over ring at once."""
 
     def __init__(self, ring: Callable[[], None], now: Callable[[], Instant]) -> None:
         self._ring, self._now = ring, now
-        self._due: list[Instant] = []
+        self._due: list[Instant] = []  # a heap without doubles
+        self._known: set[Instant] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, instant: Instant) -> None:
-        if instant in self._due[:1]:
+        due = Instant(-(-instant // GRID_MS) * GRID_MS)
+        if due in self._known:
             return
-        heapq.heappush(self._due, instant)
-        if self._due[0] == instant:
+        self._known.add(due)
+        heapq.heappush(self._due, due)
+        if self._due[0] == due:
             self._arm()
 
     def _arm(self) -> None:
@@ -38,9 +44,7 @@ class Alarm:
         now = self._now()
         rang = False
         while self._due and self._due[0] <= now:
-            due = heapq.heappop(self._due)
-            while self._due and self._due[0] == due:
-                heapq.heappop(self._due)
+            self._known.discard(heapq.heappop(self._due))
             rang = True
         if rang:
             self._ring()
