@@ -41,4 +41,4 @@ def own(call: Call, job: Job, otherwise: Permission) -> None:
 
 def _ambiguous(name: str, ids: list[str]) -> Fault:
     newest = ", ".join(ids[-NAMESAKES_SHOWN:])
-    return Fault(409, f"{len(ids)} jobs are named {name!r}", f"use an id: {newest}")
+    return Fault(404, f"no one job is {name!r}: {len(ids)} jobs are named so", f"use an id: {newest}")

@@ -158,7 +158,7 @@ _LINES: Final[tuple[Column[Line], ...]] = (
     ),
     Column(
         name="gpus", title="GPUS", width=7, align="right", priority=3,
-        cell=lambda x, _: f.gpus(x["gpus"], x["accelerator"]), key=lambda x: x["gpus"],
+        cell=lambda x, _: f.gpus(x["gpus"], x["accelerator"]) if x["nodes"] else f.UNKNOWN, key=lambda x: x["gpus"],
     ),
     Column(
         name="nodes", title="NODES", width=5, align="right", wide=True, priority=8,

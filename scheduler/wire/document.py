@@ -99,7 +99,7 @@ def read(text: str, name: str) -> Node:
     source = Source(name, tuple(_BREAK.split(text)))
     if len(text.encode(errors="surrogatepass")) > BYTES_MAX:
         raise SpecError(
-            Fault(f"larger than {BYTES_MAX // 1024} KiB", hint="move long scripts into files of the workdir")
+            Fault(f"{name}: larger than {BYTES_MAX // 1024} KiB", hint="move long scripts into files of the workdir")
         )
     if opener := _OPENERS.search(text):
         raise _too_deep(_at(source, text, opener.start()))

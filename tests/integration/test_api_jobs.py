@@ -117,7 +117,8 @@ async def test_errors_of_the_framework_are_problems_too(http: httpx.AsyncClient)
 async def test_a_name_that_two_jobs_have_asks_for_an_id(http: httpx.AsyncClient) -> None:
     await submit(http)
     await submit(http)
-    found = problem(await http.get("/v1/jobs/moe"), 409)
+    found = problem(await http.get("/v1/jobs/moe"), 404)
+    assert found["message"] == "no one job is 'moe': 2 jobs are named so"
     assert "j1, j2" in found["hint"]
     await http.post("/v1/jobs/j1/cancel")
     assert (await http.get("/v1/jobs/moe")).json()["id"] == "j2", "the unfinished one is meant"

@@ -146,7 +146,7 @@ def test_a_value_that_may_be_the_secret_itself_is_not_repeated() -> None:
 
 
 def test_size_is_checked_before_anything_is_parsed() -> None:
-    assert "larger than 64 KiB" in fault("[" * (BYTES_MAX + 1))
+    assert "job.yaml: larger than 64 KiB" in fault("[" * (BYTES_MAX + 1))
 
 
 def test_scalars_are_those_of_yaml_1_2() -> None:

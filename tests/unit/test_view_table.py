@@ -131,3 +131,9 @@ def test_wide_characters_count_twice() -> None:
     assert cells_wide("模型") == 4
     assert cells_wide("e\u0301") == 1
     assert shorten("模型模型", 5) == "模型…"
+
+
+def test_an_offer_that_was_refused_unsized_is_not_shown_as_one_without_gpus() -> None:
+    plan = fleet.plan(lines=[fleet.line(2, verdict="refused", nodes=0, gpus=0, why="A100-40; the job wants H100")])
+    (_, row) = table(plan_columns(plan), plan["lines"], NOW, width=None, colour=False)
+    assert "cpu" not in row
