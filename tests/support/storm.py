@@ -52,6 +52,7 @@ from dsched.scheduler.core.state import TERMINAL, JobState
 from dsched.scheduler.core.step import handle
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import MINUTE, SECOND, Instant, Millis, Moment, usd
+from tests.support.bill import Life, complaints, spent
 from tests.support.stage import offer, spec
 
 ZONES = ("us-east-1a", "us-east-1b", "us-west-2b", "eu-west-4a")
@@ -77,6 +78,7 @@ class Machine:
     ended: int = 0
     by: str = ""
     notice: int | None = None
+    doom: int | None = None  # taken at this instant, though its agent heard no notice
     heard: bool = False  # in this incarnation of the daemon
     orders: list[Any] = field(default_factory=list)  # waiting for its next poll, in order
     leaving: bool = False
@@ -118,6 +120,9 @@ class Storm:
         self.faults = True
         self.counts: Counter[str] = Counter()
         self.work: dict[str, int] = {}  # job -> how many bad ends it still has in it
+        self.broken: set[tuple[str, int]] = set()  # generations that lost a rank: the others wait for it for ever
+        self.prices = dict.fromkeys(ZONES, 10.0)
+        self.told: dict[str, list[tuple[int, int]]] = {}  # pool -> (market instant, price), as the core heard it
         self._offers()
         self.tell(Restarted())
 
@@ -169,12 +174,18 @@ class Storm:
     # -- the world -------------------------------------------------------------------------------------------------
 
     def _offers(self) -> None:
+        self.now = Moment(Instant(self.now.wall + 1), Instant(self.now.market + 1))  # no two prices at one instant
+        for zone in ZONES:
+            if self.rng.random() < 0.3:
+                self.prices[zone] = self.rng.choice([10.0, 12.0, 20.0])
         found = [
-            offer(zone, self.rng.choice([10.0, 12.0, 20.0]), free=self.rng.choice([0, 1, 2, 8]), at=self.now.market)
-            for zone in ZONES
+            offer(zone, self.prices[zone], free=self.rng.choice([0, 1, 2, 8]), at=self.now.market) for zone in ZONES
         ]
         if not self.faults:
             found = [offer(zone, 10.0, free=8, at=self.now.market) for zone in ZONES]
+        for quoted in found:
+            assert quoted.quote is not None
+            self.told.setdefault(quoted.pool.id, []).append((self.now.market, quoted.quote.price))
         self.tell(OffersSeen(provider="local", offers=tuple(found)))
 
     def _seen(self, machine: Machine) -> SeenNode:
@@ -278,10 +289,11 @@ class Storm:
                     if at == "running":
                         machine.ranks[key] = "stopping"
 
-    def _die(self, machine: Machine, by: str) -> None:
+    def _die(self, machine: Machine, by: str, at: int | None = None) -> None:
         if machine.alive:
-            machine.alive, machine.ended, machine.by = False, self.now.market, by
+            machine.alive, machine.ended, machine.by = False, self.now.market if at is None else at, by
             machine.forgotten = self._unlucky(0.2)
+            self.broken |= {key for key, state in machine.ranks.items() if state != "done"}
             machine.ranks.clear()
 
     # -- what agents do --------------------------------------------------------------------------------------------
@@ -330,7 +342,7 @@ class Storm:
                 machine.told.add((job, generation))
                 self.tell(RanksStarted(node=node, job=job, generation=generation))
                 return
-            if at in ("running", "stopping") and (at == "stopping" or self.rng.random() < 0.03):
+            if at == "stopping" or (at == "running" and self._ends_by_itself((job, generation))):
                 self._end_ranks(machine, job, generation, drained=at == "stopping" or machine.notice is not None)
                 return
         for (job, generation), (code, drained) in list(machine.exits.items()):
@@ -340,6 +352,9 @@ class Storm:
             return
         if machine.leaving:
             self._die(machine, "asked")
+
+    def _ends_by_itself(self, key: tuple[str, int]) -> bool:
+        return key not in self.broken and self.rng.random() < 0.03
 
     def _end_ranks(self, machine: Machine, job: str, generation: int, *, drained: bool) -> None:
         if drained:
@@ -353,7 +368,8 @@ class Storm:
                 self.tell(saved)
         else:
             code = 0
-        machine.ranks[job, generation] = "done"
+        if code:
+            self.broken.add((job, generation))
         del machine.ranks[job, generation]
         machine.exits[job, generation] = (code, drained)
 
@@ -372,10 +388,10 @@ class Storm:
         passed = self.rng.randrange(1, most)
         self.now = Moment(Instant(self.now.wall + passed), Instant(self.now.market + passed))
         for machine in self.machines.values():
-            if machine.alive and machine.notice is not None and self.now.wall >= machine.notice:
-                self._die(machine, "interrupted")
-            if machine.alive and self.now.wall >= machine.lease:
-                self._die(machine, "lease")
+            ends = [(at, "interrupted") for at in (machine.notice, machine.doom) if at is not None]
+            at, by = min([*ends, (machine.lease, "lease")])
+            if machine.alive and self.now.wall >= at:
+                self._die(machine, by, at)  # both clocks run alike here
         self.tell(Tick())
 
     def _fault(self) -> None:
@@ -399,16 +415,25 @@ class Storm:
                 self._die(machine, "interrupted")
             elif kind == "agent":  # its agent dies: the ranks die with it, a new one dials in
                 machine.heard = False
+                self.broken |= machine.ranks.keys()
                 machine.ranks.clear()
                 machine.exits.clear()
                 machine.told.clear()
                 machine.top.clear()
             elif machine.notice is None:
-                machine.notice = self.now.wall + self.rng.choice([3_000, 120_000])
-                machine.lease = min(machine.lease, machine.notice)
-                for key, at in list(machine.ranks.items()):
-                    machine.ranks[key] = "stopping" if at == "running" else at
-                self.tell(NodeNoticed(node=machine.node, deadline=Instant(machine.notice), source="storm"))
+                self._notice(machine)
+
+    def _notice(self, machine: Machine) -> None:
+        deadline = Instant(self.now.wall + self.rng.choice([3_000, 120_000]))
+        by_node = self.rng.random() < 0.7
+        if by_node:
+            machine.notice = deadline
+            machine.lease = min(machine.lease, deadline)
+            for key, at in list(machine.ranks.items()):
+                machine.ranks[key] = "stopping" if at == "running" else at
+        else:  # only the provider told, and it may be late
+            machine.doom = deadline + self.rng.choice([0, 0, 60_000])
+        self.tell(NodeNoticed(node=machine.node, deadline=deadline, source="storm", by_node=by_node))
 
     def _person(self) -> None:
         if len(self.state.jobs) < self.jobs_wanted:
@@ -523,6 +548,34 @@ class Storm:
         if not self._over():
             states = {job.id: (str(job.state), job.reason) for job in self.state.jobs.values()}
             raise Violation(self._story(f"not everything ended: {states}; nodes {list(self.state.nodes.values())}"))
+        self._judge_money()
+
+    def _judge_money(self) -> None:
+        """At the end the ledger is true: to the millisecond of every life, and in every sum."""
+        wrong = complaints(self._lives(), self.told, self.log)
+        for column, rows in (("job", self.state.jobs), ("budget", self.state.budgets)):
+            sums = spent(self.log, column)
+            for name, row in rows.items():
+                if row.spent != sums[name]:
+                    wrong.append(f"{name} says {row.spent}, its entries {sums[name]}")
+        if wrong:
+            raise Violation(self._story("the ledger lies: " + "; ".join(wrong)))
+
+    def _lives(self) -> list[Life]:
+        """Of every machine that a row knew; strangers are nobody's entry."""
+        known = {event.node: event.at.market for event in reversed(self.log) if event.kind == "node.launched"}
+        ends = {event.node: event for event in self.log if event.kind == "node.gone"}
+        lives = []
+        for machine in self.machines.values():
+            if machine.node not in known:
+                continue
+            ended = machine.ended
+            if ends[machine.node].data["by"] == "lease":  # nobody ever told the true end
+                ended = ends[machine.node].changes[0].fields["ended"]
+                assert ended >= machine.ended
+            planned, launched, pool = machine.intent.made.market, machine.launched, machine.intent.pool.id
+            lives.append(Life(machine.node, pool, planned, launched, known[machine.node], ended))
+        return lives
 
     def _wake_all(self) -> None:
         self._offers()
