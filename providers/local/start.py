@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,16 +22,20 @@ class NoCloud(Exception):
     """The embedded cloud did not start: its last words."""
 
 
-async def ensure(folder: Path, options: Options) -> LocalProvider:
-    """The cloud of this folder, started if nobody runs it yet. Safe to call twice at once. Raises NoCloud."""
+async def ensure(folder: Path, options: Options, *, begun: Callable[[], None] = lambda: None) -> LocalProvider:
+    """The cloud of this folder, started if nobody runs it yet. Safe to call twice at once. Raises NoCloud.
+
+    `begun` is told as soon as its process starts, or need not.
+    """
     socket = folder / "cloud.sock"
     if not await _answers(socket):
         turn = await asyncio.to_thread(_my_turn, folder)
         try:
             if not await _answers(socket):
-                await _start(folder, options)
+                await _start(folder, options, begun)
         finally:
             os.close(turn)
+    begun()
     return LocalProvider(socket)
 
 
@@ -51,12 +56,13 @@ async def _answers(socket: Path) -> bool:
     return True
 
 
-async def _start(folder: Path, options: Options) -> None:
+async def _start(folder: Path, options: Options, begun: Callable[[], None]) -> None:
     hear, say = os.pipe()
     try:
         await asyncio.to_thread(_spawn, folder, options, say)
     finally:
         os.close(say)
+    begun()
     try:
         heard = await _first_line(hear)
     finally:

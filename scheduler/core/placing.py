@@ -61,7 +61,7 @@ from dsched.scheduler.core.state import (
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
 
 HEADS: Final = 64  # jobs of one class looked at per pass; more would not fit a market of this size anyway
-LOOKS: Final = 2_000  # offers judged in one pass, each in some 10 us: everybody else waits so long at most
+LOOKS: Final = 1_000  # offers judged in one pass, each in some 10 us: everybody else waits so long at most
 GLANCES: Final = 8  # a look at an offer that only tells whether there is hope costs an eighth of a judgement
 CLASSES: Final = 1_000  # classes per pass, whatever is known about them already
 
@@ -84,14 +84,24 @@ def _plan(draft: Draft, jobs: list[Job]) -> None:
     state = draft.state
     question = ask(state, jobs, draft.now)
     answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
-    placed = set()
+    decided, tried = set(), set()
     for chosen in answer.placements:
-        placed.add(chosen.job)
+        decided.add(chosen.job)
+        if chosen.buy and doubted(state, chosen.pool.id):
+            if chosen.pool.id in tried:
+                continue  # the next pass offers it the other pools
+            tried.add(chosen.pool.id)
         _take(draft, state.jobs[chosen.job], chosen, answer.reports[chosen.job])
     for job in jobs:
-        if job.id not in placed and not answer.more:
+        if job.id not in decided and not answer.more:
             _blocked(draft, job, answer.reports.get(job.id))
-    state.dirty = state.dirty or answer.more or (bool(placed) and bool(state.waiting))
+    state.dirty = state.dirty or answer.more or (bool(decided) and bool(state.waiting or state.moving))
+
+
+def doubted(state: State, pool: str) -> bool:
+    """Whether it refused last: then one launch at a time asks until it sells again."""
+    memory = state.pools.get(pool)
+    return memory is not None and memory.refusals > 0
 
 
 def ask(state: State, jobs: list[Job], now: Moment) -> Question:
@@ -107,11 +117,21 @@ def ask(state: State, jobs: list[Job], now: Moment) -> Question:
         jobs=tuple(jobs),
         offers=_less(state.offers, asked) if asked else state.offers,
         idle=idle,
-        pools=state.pools,
+        pools=_with_probes(state, asked, now),
         room=room(state, now),
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
     )
+
+
+def _with_probes(state: State, asked: Counter[str], now: Moment) -> Mapping[str, PoolMemory]:
+    """A doubted pool is closed while one launch tries it."""
+    probed = [pool for pool in asked if doubted(state, pool)]
+    if not probed:
+        return state.pools
+    until, why = Instant(now.market + 1), "a launch is under way that tries whether it sells again"
+    closed = {id: replace(state.pools[id], cool_until=max(state.pools[id].cool_until, until), why=why) for id in probed}
+    return {**state.pools, **closed}
 
 
 def _less(offers: Mapping[str, Offer], asked: Counter[str]) -> dict[str, Offer]:
@@ -184,11 +204,7 @@ def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
 def _waiting(draft: Draft) -> tuple[list[Job], bool]:
     """The jobs to plan for, and whether classes are left for the next pass. Jobs that lose their nodes come first."""
     state = draft.state
-    jobs = []
-    for name in sorted(state.active):
-        job = state.jobs[name]
-        if not job.next_nodes and job.due <= draft.now.wall and _wants_nodes(job):
-            jobs.append(job)
+    jobs = [job for name in sorted(state.moving) if not _delayed(draft, job := state.jobs[name])]
     if not state.waiting:
         return jobs, False
     found, rest = _heads(draft)
@@ -221,22 +237,17 @@ def _first(waiting: tuple[Kind, list[QueueKey]]) -> QueueKey:
 
 def _due(draft: Draft, order: list[QueueKey]) -> list[Job]:
     """The first of a class, without those that wait for their time."""
-    state = draft.state
-    jobs = []
-    for key in islice(order, HEADS):
-        job = state.jobs[key[-1]]
-        if job.due > draft.now.wall:
-            state.delayed[job.id] = job.due
-            draft.do(WakeAt(at=job.due))
-        else:
-            jobs.append(job)
-    return jobs
+    first = (draft.state.jobs[key[-1]] for key in islice(order, HEADS))
+    return [job for job in first if not _delayed(draft, job)]
 
 
-def _wants_nodes(job: Job) -> bool:
-    if job.state is JobState.DRAINING:
-        return job.after in (After.NOTHING, After.MOVE)
-    return job.state is JobState.RUNNING and job.after is After.MOVE
+def _delayed(draft: Draft, job: Job) -> bool:
+    """Whether its time has not come; then a tick looks at it again."""
+    if job.due <= draft.now.wall:
+        return False
+    draft.state.delayed[job.id] = job.due
+    draft.do(WakeAt(at=job.due))
+    return True
 
 
 def _take(draft: Draft, job: Job, chosen: Placement, why: report.Report) -> None:
@@ -404,7 +415,8 @@ def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
         }.get(message.scope, other == pool)
         if same:
             memory = state.pools.get(other.id) or PoolMemory(pool=other.id)
-            changed = {"cool_until": until, "why": message.why, "refusals": memory.refusals + 1}
+            longest = max(until, memory.cool_until)
+            changed = {"cool_until": longest, "why": message.why, "refusals": memory.refusals + 1}
             new = other.id not in state.pools
             row = PoolMemory(pool=other.id, exposure=memory.exposure, **changed) if new else None  # type: ignore[arg-type]
             change = insert("pool", other.id, row) if new else Change("pool", other.id, changed)
@@ -415,7 +427,7 @@ def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
 def _tell(draft: Draft, intent: Intent, error: str) -> None:
     where = intent.pool.id if intent.pool else "?"
     alert = Alert(
-        id=f"{intent.provider}-refuses-{draft.now.wall}",
+        id=f"{intent.provider}-refuses-{intent.id}",
         made=draft.now,
         severity="critical",
         title=f"{intent.provider} refuses launches",

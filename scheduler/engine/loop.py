@@ -29,6 +29,7 @@ from dsched.scheduler.engine.clock import Clock
 
 BATCH: Final = 512  # messages per transaction: a commit of this size stays in the low milliseconds
 TURN_SECONDS: Final = 0.02  # the core thinks so long, then the event loop gets its turn: readers wait no longer
+BREATH_SECONDS: Final = 0.002  # between passes of the planner, when one of them is not enough
 FLIGHTS: Final = 64  # transactions on their way to disk; beyond that the loop waits for the disk
 
 log = structlog.get_logger()
@@ -96,7 +97,8 @@ class Loop:
             self._wake.clear()
             while self._inbox or self.state.dirty:
                 await self._flights.put(self._batch())
-                await asyncio.sleep(0)  # a put that need not wait lets nobody else run
+                # a put that need not wait lets nobody else run; an answer takes several turns of the event loop
+                await asyncio.sleep(BREATH_SECONDS if self.state.dirty else 0)
 
     def _batch(self) -> _Flight:
         flight = _Flight(None, [], [], [])
