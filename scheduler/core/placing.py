@@ -1,21 +1,12 @@
 """From plan to intents: what the planner chose becomes durable wishes, and a refusal becomes a cool-down.
 
-The planner is asked only when something changed that could let a waiting job run, and only about the
-heads of the queue: jobs of one class fit the same offers, so when its first job finds nothing the rest
-of the class waits too. A class that found nothing before is only asked again while there is hope. A
-pass is short, so that messages are heard in between; what is left waits for the next pass.
+The planner is asked only when something changed that could let a waiting job run; see asking.py for whom it is asked.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
-from itertools import islice
-from typing import Final
-
 from dsched.scheduler.core import fleet, ledger, lifecycle, report
-from dsched.scheduler.core.budget import room
+from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, assign, leave
@@ -41,10 +32,8 @@ from dsched.scheduler.core.snapshot import (
     Decision,
     Intent,
     Job,
-    Kind,
     Node,
     PoolMemory,
-    QueueKey,
     State,
     queue_class,
 )
@@ -60,11 +49,6 @@ from dsched.scheduler.core.state import (
 )
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
 
-HEADS: Final = 64  # jobs of one class looked at per pass; more would not fit a market of this size anyway
-LOOKS: Final = 1_000  # offers judged in one pass, each in some 10 us: everybody else waits so long at most
-GLANCES: Final = 8  # a look at an offer that only tells whether there is hope costs an eighth of a judgement
-CLASSES: Final = 1_000  # classes per pass, whatever is known about them already
-
 
 def place(draft: Draft) -> None:
     """One pass of the planner over the first classes that may be placed: all of them, unless they are hundreds."""
@@ -74,7 +58,7 @@ def place(draft: Draft) -> None:
         state.delayed[""] = state.hold_until
         draft.do(WakeAt(at=state.hold_until))
         return
-    jobs, rest = _waiting(draft)
+    jobs, rest = waiting(draft)
     if jobs:
         _plan(draft, jobs)
     state.dirty = state.dirty or rest
@@ -96,62 +80,6 @@ def _plan(draft: Draft, jobs: list[Job]) -> None:
         if job.id not in decided and not answer.more:
             _blocked(draft, job, answer.reports.get(job.id))
     state.dirty = state.dirty or answer.more or (bool(decided) and bool(state.waiting or state.moving))
-
-
-def doubted(state: State, pool: str) -> bool:
-    """Whether it refused last: then one launch at a time asks until it sells again."""
-    memory = state.pools.get(pool)
-    return memory is not None and memory.refusals > 0
-
-
-def ask(state: State, jobs: list[Job], now: Moment) -> Question:
-    """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry."""
-    idle: dict[str, tuple[str, ...]] = {}
-    asked: Counter[str] = Counter()
-    for node in state.nodes.values():
-        if node.state is NodeState.READY and not node.job and not node.leaving:
-            idle[node.pool.id] = (*idle.get(node.pool.id, ()), node.id)
-        elif node.state is NodeState.REQUESTED:
-            asked[node.pool.id] += 1
-    return Question(
-        jobs=tuple(jobs),
-        offers=_less(state.offers, asked) if asked else state.offers,
-        idle=idle,
-        pools=_with_probes(state, asked, now),
-        room=room(state, now),
-        remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
-        scale=state.scale,
-    )
-
-
-def _with_probes(state: State, asked: Counter[str], now: Moment) -> Mapping[str, PoolMemory]:
-    """A doubted pool is closed while one launch tries it."""
-    probed = [pool for pool in asked if doubted(state, pool)]
-    if not probed:
-        return state.pools
-    until, why = Instant(now.market + 1), "a launch is under way that tries whether it sells again"
-    closed = {id: replace(state.pools[id], cool_until=max(state.pools[id].cool_until, until), why=why) for id in probed}
-    return {**state.pools, **closed}
-
-
-def _less(offers: Mapping[str, Offer], asked: Counter[str]) -> dict[str, Offer]:
-    """What earlier passes asked for is not free any more, though the market has not said so yet."""
-    left = dict(offers)
-    for pool, count in asked.items():
-        offer = left.get(pool)
-        if offer is not None and offer.free is not None:
-            left[pool] = replace(offer, free=max(0, offer.free - count))
-    return left
-
-
-def remaining_hours(state: State, job: Job) -> float | None:
-    """Work left, in hours on the reference gang: the user's estimate, less the share of steps that is safe."""
-    if job.spec.duration is None:
-        return None
-    progress = state.progress.get(job.id)
-    steps = job.spec.steps or (progress.steps if progress else None)
-    done = min(1.0, job.checkpoint_step / steps) if steps else 0.0
-    return job.spec.duration / HOUR * (1.0 - done)
 
 
 def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> report.Report:
@@ -199,55 +127,6 @@ def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
         hint=f"move the deadline by {late:.1f} h or more, or allow more GPUs or other capacity",
         where="deadline",
     )
-
-
-def _waiting(draft: Draft) -> tuple[list[Job], bool]:
-    """The jobs to plan for, and whether classes are left for the next pass. Jobs that lose their nodes come first."""
-    state = draft.state
-    jobs = [job for name in sorted(state.moving) if not _delayed(draft, job := state.jobs[name])]
-    if not state.waiting:
-        return jobs, False
-    found, rest = _heads(draft)
-    return jobs + found, rest
-
-
-def _heads(draft: Draft) -> tuple[list[Job], bool]:
-    state = draft.state
-    hope = Hope(ask(state, [], draft.now), draft.now, draft.policy.nodes_max)
-    jobs: list[Job] = []
-    judged = 0
-    for number, (kind, order) in enumerate(sorted(state.waiting.items(), key=_first)):
-        if number >= CLASSES or (number and judged + hope.looked // GLANCES > LOOKS):
-            return jobs, True
-        if kind in state.blocked and not hope.left(kind):
-            del state.waiting[kind]
-            continue
-        due = _due(draft, order)
-        if due:
-            judged += max(1, len(state.offers))
-            jobs += due
-        else:
-            del state.waiting[kind]  # until the first of them is due
-    return jobs, False
-
-
-def _first(waiting: tuple[Kind, list[QueueKey]]) -> QueueKey:
-    return waiting[1][0]
-
-
-def _due(draft: Draft, order: list[QueueKey]) -> list[Job]:
-    """The first of a class, without those that wait for their time."""
-    first = (draft.state.jobs[key[-1]] for key in islice(order, HEADS))
-    return [job for job in first if not _delayed(draft, job)]
-
-
-def _delayed(draft: Draft, job: Job) -> bool:
-    """Whether its time has not come; then a tick looks at it again."""
-    if job.due <= draft.now.wall:
-        return False
-    draft.state.delayed[job.id] = job.due
-    draft.do(WakeAt(at=job.due))
-    return True
 
 
 def _take(draft: Draft, job: Job, chosen: Placement, why: report.Report) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dsched.scheduler.core import placing
+from dsched.scheduler.core import asking
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.message import CallLaunch, OffersSeen, Place, Submit
 from dsched.scheduler.core.state import JobState
@@ -29,7 +29,7 @@ def crowd(stage: Stage, count: int) -> list[str]:
 
 @pytest.fixture
 def one_class_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "LOOKS", 0)
+    monkeypatch.setattr(asking, "LOOKS", 0)
 
 
 def passes(stage: Stage) -> int:
