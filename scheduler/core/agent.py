@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from dsched.scheduler.core import lifecycle
 from dsched.scheduler.core.budget import affordable
 from dsched.scheduler.core.draft import Draft
@@ -13,6 +11,7 @@ from dsched.scheduler.core.message import (
     CallRenew,
     CheckpointSaved,
     FirstStep,
+    Group,
     RanksExited,
     RanksStarted,
     Refusal,
@@ -37,10 +36,12 @@ def _node(draft: Draft, name: str) -> Node:
 def hello(draft: Draft, message: AgentHello) -> Instant:
     """An agent dialled in: compare what runs there with what should. Answer: its lease."""
     node = _node(draft, message.node)
-    fact = NodeFact.HEARD
-    first = node.state in (NodeState.REQUESTED, NodeState.BOOTING)
-    if first:
-        node = draft.node(node, "ready", fact, idle_since=None if node.job else draft.now.wall)
+    anew = node.boot not in ("", message.boot)
+    if node.state in (NodeState.REQUESTED, NodeState.BOOTING):
+        idle = None if node.job else draft.now.wall
+        node = draft.node(node, "ready", NodeFact.HEARD, idle_since=idle, boot=message.boot)
+    elif node.boot != message.boot:
+        node = draft.node(node, "heard", why="its agent started anew" if anew else "", boot=message.boot)
     job = draft.state.jobs.get(node.job)
     ours = None
     for group in message.running:
@@ -57,7 +58,7 @@ def hello(draft: Draft, message: AgentHello) -> Instant:
                 )
             )
     if job is not None and node.running:
-        _compare(draft, job, node, ours.state if ours else "", ours.exits if ours else {})
+        _compare(draft, job, node, ours, anew=anew)
     job = draft.state.jobs.get(node.job)
     if job is not None and node.id in job.next_nodes:
         lifecycle.try_start(draft, job)
@@ -66,20 +67,18 @@ def hello(draft: Draft, message: AgentHello) -> Instant:
     return node.lease_until
 
 
-def _compare(draft: Draft, job: Job, node: Node, group: str, exits: Mapping[str, int]) -> None:
-    if group in ("starting", "running", "stopping"):
-        if group == "running":
+def _compare(draft: Draft, job: Job, node: Node, ours: Group | None, *, anew: bool) -> None:
+    """What runs of the node's generation, against what should."""
+    if ours is not None and ours.state != "exited":
+        if ours.state == "running":
             lifecycle.started(draft, node)
         if job.state is JobState.DRAINING or _broken(draft, job):
             lifecycle.stop(draft, job, job.reason)  # again: the order may be lost with the daemon that gave it
-    elif group == "exited":
-        exited(
-            draft,
-            RanksExited(
-                node=node.id, job=job.id, generation=node.generation, exits=exits, drained=not any(exits.values())
-            ),
-        )
-    elif (node.id, node.generation) not in draft.state.started and _unstarted(draft, job):
+    elif ours is not None:
+        drained = not any(ours.exits.values())
+        ended = RanksExited(node=node.id, job=job.id, generation=node.generation, exits=ours.exits, drained=drained)
+        exited(draft, ended)
+    elif not anew and (node.id, node.generation) not in draft.state.started and _unstarted(draft, job):
         lifecycle.tell_start(draft, job, [node])  # the order was lost with the daemon that gave it
     else:
         attempt = draft.state.attempt(job)

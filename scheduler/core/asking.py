@@ -91,7 +91,7 @@ def ask(state: State, jobs: list[Job], now: Moment) -> Question:
         jobs=tuple(jobs),
         offers=_less(state.offers, asked) if asked else state.offers,
         idle=idle,
-        pools=_with_probes(state, asked, now),
+        pools=_with_probes(state, now),
         room=room(state, now),
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
@@ -104,9 +104,9 @@ def doubted(state: State, pool: str) -> bool:
     return memory is not None and memory.refusals > 0
 
 
-def _with_probes(state: State, asked: Counter[str], now: Moment) -> Mapping[str, PoolMemory]:
-    """A doubted pool is closed while one launch tries it."""
-    probed = [pool for pool in asked if doubted(state, pool)]
+def _with_probes(state: State, now: Moment) -> Mapping[str, PoolMemory]:
+    """A doubted pool is closed while a launch there is not answered."""
+    probed = {i.pool.id for i in state.intents.values() if i.pool is not None and doubted(state, i.pool.id)}
     if not probed:
         return state.pools
     until, why = Instant(now.market + 1), "a launch is under way that tries whether it sells again"

@@ -36,7 +36,7 @@ def set_limit(draft: Draft, wish: SetBudget) -> str:
     budget = draft.state.budgets[wish.name]
     if not budget.exhausted:
         _release(draft, budget)
-    draft.state.dirty = True
+    draft.state.wake()
     return wish.name
 
 

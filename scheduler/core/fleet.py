@@ -48,6 +48,10 @@ def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
         node, "launched", NodeFact.LAUNCHED, ref=machine.ref, launched=machine.launched, metered=machine.launched
     )
     intent = draft.state.intents.get(node.token)
+    memory = draft.state.pools.get(node.pool.id)
+    if memory is not None and memory.refusals:
+        draft.say("pool.sells", Change("pool", memory.pool, {"refusals": 0}))
+        draft.state.wake()
     if intent is not None:
         settle_intent(
             draft, intent, IntentFact.CONFIRM, "found", f"{node.id} was found by its tag: the launch had happened"
@@ -99,7 +103,7 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
     job = state.jobs.get(node.job)
     why = f"{node.id} is gone: {by}"
     draft.node(node, "gone", NodeFact.GONE, why=why, data={"by": by}, ended=ended, ended_by=by, running=False)
-    state.dirty = True
+    state.wake()
     if job is not None:
         _lost(draft, job, node, by, taken=taken)
 

@@ -28,7 +28,7 @@ def release(draft: Draft, names: Iterable[str]) -> None:
             continue
         node = ledger.meter(draft, node, draft.now.market)
         node = draft.node(node, "idle", job="", idle_since=draft.now.wall)
-        draft.state.dirty = True
+        draft.state.wake()
         if node.notice is not None or node.state is NodeState.DRAINING:
             leave(draft, node, "it is to be taken back and has no job")
         elif _nobody_pays(draft):
@@ -67,7 +67,7 @@ def remember(draft: Draft, memory: PoolMemory, interrupted: str, *, exposure: Mi
     """Add to what we know of a pool: time lived there, and (with a sentence) an interruption, which cools it down."""
     changed: dict[str, object] = {"exposure": Millis(memory.exposure + exposure)}
     if interrupted:
-        until = Instant(draft.now.market + draft.policy.cooldown)
+        until = max(memory.cool_until, Instant(draft.now.market + draft.policy.cooldown))
         changed |= {"interruptions": memory.interruptions + 1, "cool_until": until, "why": interrupted}
         draft.state.cooling.add(memory.pool)
         draft.state.dirty = True

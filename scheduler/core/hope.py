@@ -30,8 +30,8 @@ class Hope:
 
     def left(self, kind: Kind) -> bool:
         """Whether some offer might take a job of this class."""
-        need, budget = kind
-        if self.question.room.get(budget) == 0:
+        need = kind.need
+        if self.question.room.get(kind.budget) == 0:
             return False
         limit = need.price_max
         least = self._least_for(need if limit is None else replace(need, price_max=None))

@@ -153,6 +153,7 @@ class AgentHello:
     """An agent dialled in (again)."""
 
     node: str
+    boot: str = ""  # random per start of the agent: another one means that every rank of before is dead
     running: tuple[Group, ...] = ()
 
 

@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Need, Spec
@@ -100,6 +100,7 @@ class Node:
     job: str = ""  # whose it is; "" when idle
     generation: int = 0  # given to it last; 0: none
     running: bool = False  # ranks of `generation` may be alive on it
+    boot: str = ""  # which start of its agent was heard last
     launched: Instant | None = None  # market: billing starts
     metered: Instant | None = None  # market: billed up to here
     notice: Instant | None = None  # wall: taken at
@@ -137,7 +138,7 @@ class PoolMemory:
     pool: str
     cool_until: Instant = Instant(0)  # market
     why: str = ""
-    refusals: int = 0
+    refusals: int = 0  # in a row; a launch that succeeds clears them
     interruptions: int = 0
     exposure: Millis = Millis(0)  # market time our nodes lived there
 
@@ -221,7 +222,15 @@ ROWS: Final[Mapping[str, type]] = {
 
 
 QueueKey = tuple[int, int, int, str]  # priority (negated), deadline, submitted, id: the order of service
-Kind = tuple[Need, str]  # a class of jobs that fit the same offers and draw on the same budget
+
+
+class Kind(NamedTuple):
+    """A class of jobs that fit the same offers and draw on the same budget: what one of them finds, all find."""
+
+    need: Need
+    budget: str
+    drain: Millis
+    alone: str  # id of a job whose own deadline or limit decides; such a job is a class by itself
 
 
 @dataclass(slots=True)
@@ -239,6 +248,7 @@ class State:
     keys: dict[str, str] = field(default_factory=dict)  # idempotency key -> job id
     queue: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # class -> queued jobs in order
     active: set[str] = field(default_factory=set)  # jobs that hold or await nodes
+    moving: set[str] = field(default_factory=set)  # of those: what the planner is to find other nodes for
     # not durable: counters read at start, and what is learned again after a restart
     jobs_made: int = 0
     launches_made: int = 0
@@ -338,6 +348,10 @@ class State:
             self.active.add(new.id)
         else:
             self.active.discard(new.id)
+        if wants_nodes(new):
+            self.moving.add(new.id)
+        else:
+            self.moving.discard(new.id)
         if old is None:
             self.keys[new.key] = new.id
 
@@ -370,8 +384,18 @@ ACTIVE: Final = frozenset({JobState.STARTING, JobState.RUNNING, JobState.DRAININ
 
 
 def queue_class(job: Job) -> Kind:
-    """Jobs of one class fit the same offers and draw on the same budget."""
-    return job.spec.need, job.spec.budget
+    spec = job.spec
+    own = spec.deadline is not None or spec.cost_max is not None
+    return Kind(spec.need, spec.budget, spec.drain, job.id if own else "")
+
+
+def wants_nodes(job: Job) -> bool:
+    """Whether a job that holds nodes is to be given others, and has none yet."""
+    if job.next_nodes:
+        return False
+    if job.state is JobState.DRAINING:
+        return job.after in (After.NOTHING, After.MOVE)
+    return job.state is JobState.RUNNING and job.after is After.MOVE
 
 
 def queue_key(job: Job) -> QueueKey:

@@ -119,7 +119,7 @@ class Desk:
         groups = tuple(
             Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
         )
-        seat.lease = await self._ask(AgentHello(node=name, running=groups))
+        seat.lease = await self._ask(AgentHello(node=name, boot=body["boot"], running=groups))
         return Welcome(session=seat.session, lease_until=seat.lease, seq=0)
 
     async def poll(self, body: Poll) -> Orders:

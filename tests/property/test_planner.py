@@ -21,7 +21,7 @@ from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import Plan, holds_work, plan
 from dsched.scheduler.core.report import Verdict, Why, to_wire
-from dsched.scheduler.core.snapshot import Job, PoolMemory
+from dsched.scheduler.core.snapshot import Job, PoolMemory, queue_class
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Charge, Instant, MicroUsd, MicroUsdPerHour, Millis, Moment
 
@@ -129,10 +129,9 @@ def test_the_checker_finds_nothing_in_any_plan(question: Question, policy: Polic
 @given(questions(), POLICIES)
 def test_what_can_be_placed_is_never_given_up(question: Question, policy: Policy) -> None:
     hope = Hope(question, NOW, policy.nodes_max)
-    specs = {job.id: job.spec for job in question.jobs}
+    kinds = {job.id: queue_class(job) for job in question.jobs}
     for placement in solve(question, policy).placements:
-        spec = specs[placement.job]
-        assert hope.left((spec.need, spec.budget))
+        assert hope.left(kinds[placement.job])
 
 
 @settings(deadline=None)

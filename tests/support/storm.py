@@ -7,7 +7,7 @@ reaches it. A crash forgets the state in memory and every effect not yet carried
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -47,7 +47,7 @@ from dsched.scheduler.core.message import (
     Tick,
 )
 from dsched.scheduler.core.placement import Policy
-from dsched.scheduler.core.snapshot import State
+from dsched.scheduler.core.snapshot import PoolMemory, State
 from dsched.scheduler.core.state import TERMINAL, JobState
 from dsched.scheduler.core.step import handle
 from dsched.scheduler.core.terms import Terms
@@ -80,6 +80,7 @@ class Machine:
     notice: int | None = None
     doom: int | None = None  # taken at this instant, though its agent heard no notice
     heard: bool = False  # in this incarnation of the daemon
+    boots: int = 0  # starts of its agent before this one
     orders: list[Any] = field(default_factory=list)  # waiting for its next poll, in order
     leaving: bool = False
     top: dict[str, int] = field(default_factory=dict)  # job -> newest generation ordered here
@@ -121,6 +122,7 @@ class Storm:
         self.counts: Counter[str] = Counter()
         self.work: dict[str, int] = {}  # job -> how many bad ends it still has in it
         self.broken: set[tuple[str, int]] = set()  # generations that lost a rank: the others wait for it for ever
+        self.refused: dict[str, int] = {}  # pool -> wall of its last refusal
         self.prices = dict.fromkeys(ZONES, 10.0)
         self.told: dict[str, list[tuple[int, int]]] = {}  # pool -> (market instant, price), as the core heard it
         self._offers()
@@ -149,6 +151,7 @@ class Storm:
     def _handle(self, message: Message) -> Any:
         step = handle(self.state, message, self.now, self.rng, self.policy, self.terms)
         self.log += step.events
+        self._judge_launches(step.events)
         for effect in step.effects:
             if isinstance(effect, TellStart | TellStop | TellLeave):
                 machine = self._machine(effect.node)
@@ -329,7 +332,8 @@ class Storm:
         ]
         machine.heard = True
         machine.orders.clear()  # a new session begins
-        self._extend(machine, self.tell(AgentHello(node=machine.node, running=tuple(groups))))
+        hello = AgentHello(node=machine.node, boot=f"b{machine.boots}", running=tuple(groups))
+        self._extend(machine, self.tell(hello))
 
     def _rank(self, machine: Machine, job: str) -> str:
         row = self.state.jobs.get(job)
@@ -415,6 +419,7 @@ class Storm:
                 self._die(machine, "interrupted")
             elif kind == "agent":  # its agent dies: the ranks die with it, a new one dials in
                 machine.heard = False
+                machine.boots += 1
                 self.broken |= machine.ranks.keys()
                 machine.ranks.clear()
                 machine.exits.clear()
@@ -510,6 +515,22 @@ class Storm:
         owners = Counter(n for job in self.state.jobs.values() for n in {*job.nodes, *job.next_nodes})
         if twice := [n for n, count in owners.items() if count > 1 and n in self.state.nodes]:
             raise Violation(self._story(f"given to two jobs: {twice}"))
+
+    def _judge_launches(self, events: Iterable[Event]) -> None:
+        """A pool that is sold out is not asked, and one that refused last is asked by one launch at a time."""
+        for event in events:
+            for change in event.changes:
+                if event.kind == "pool.cooled":
+                    self.refused[change.key] = self.now.wall
+                elif change.table == "intent" and change.new:
+                    pool = change.fields["pool"].id
+                    memory = self.state.pools.get(pool) or PoolMemory(pool=pool)
+                    since = self.refused.get(pool, 0)
+                    asking = [
+                        i for i in self.state.intents.values() if i.pool and i.pool.id == pool and i.made.wall > since
+                    ]
+                    if memory.cool_until > self.now.market or (memory.refusals and len(asking) > 1):
+                        raise Violation(self._story(f"{pool} refused, and is asked by {len(asking)}"))
 
     def _judge_calm(self, since: int) -> None:
         """Without faults nothing may take long, but for machines whose end only their lease can prove."""

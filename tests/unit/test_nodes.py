@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from dsched.scheduler.core.message import Action, AgentHello, CallTerminate, Group, RanksExited, Restarted, TellStop
+from dsched.scheduler.core.message import (
+    Action,
+    AgentHello,
+    CallTerminate,
+    Group,
+    RanksExited,
+    Restarted,
+    TellStart,
+    TellStop,
+)
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import Instant
 from tests.support.stage import Stage, offer, spec
@@ -110,3 +119,14 @@ def test_a_migrations_wish_ends_with_the_node_it_was_to_leave() -> None:
     s.offers(offer(CHEAP, 20.0), offer(DEAR, 30.0, free=0))
     s.wait(60_000)
     assert [s.state.nodes[n].pool.zone for n in s.job().next_nodes] == [CHEAP]
+
+
+def test_an_agent_that_started_anew_has_lost_its_ranks_even_if_nobody_had_heard_of_them() -> None:
+    s = stage()
+    s.submit()
+    (node,) = s.launch()
+    s.tell(AgentHello(node=node, boot="first"))
+    s.tell(AgentHello(node=node, boot="first"))
+    assert len(s.asked(TellStart)) == 1  # the order was lost: the same generation again
+    s.tell(AgentHello(node=node, boot="second"))
+    assert (s.job().generation, len(s.asked(TellStart))) == (2, 1)
