@@ -70,7 +70,7 @@ class AmbiguousName(StoreError):
 
 
 def _remedy(what: str) -> str:
-    if "full" in what:
+    if "full" in what or "No space" in what:
         return "free some space there and start again"
     if "ermission" in what or "read-only" in what or "readonly" in what:
         return "make it writable for this user, or choose another directory with DSCHED_STATE"
