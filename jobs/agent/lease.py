@@ -1,7 +1,8 @@
 """The node's right to live: draining starts before its end, the end itself is unconditional.
 
-Kept on the boot clock. The daemon extends it with every answer; silence extends nothing. An interruption notice cuts it
-to the notice's deadline, and after that no answer can extend it.
+Kept on the boot clock. Only a grant that the daemon has not given before extends it: silence does not, nor the same
+grant told again after the wall clock jumped back. An interruption notice cuts it to the notice's deadline, and after
+that no answer can extend it.
 
     ... running ... | drain (SIGTERM) ........ | kill | end
                     until - lead               until - margin
@@ -16,6 +17,10 @@ from dsched.jobs.agent.clock import boot_ms, to_boot, to_wall
 from dsched.jobs.agent.loop import Loop, Timer
 
 KILL_MARGIN_MS: Final = 1_000  # what is left for reaping and for the last facts on their way home
+# The daemon renews a lease when half of it is over, and is asked again after a quarter of what is left at the latest:
+# at least 3/8 of a lease are left when its renewal comes. A drain time beyond that would drain a healthy node.
+DRAIN_PART: Final = 3
+CORRECTED_MS: Final = 1_000  # the wall clock was set forward: more than the rounding of a conversion and its own drift
 
 
 class Lease:
@@ -36,15 +41,21 @@ class Lease:
         self.until = 0  # on the boot clock; 0: not armed yet
         self.kill_at = 0
         self.cut = False
+        self._granted = 0  # the newest grant, as the daemon wrote it
 
     @property
     def until_wall(self) -> int:
         return to_wall(self.until)
 
     def extend(self, until_wall: int) -> None:
-        """A grant of the daemon. Answers may overtake one another: an earlier end changes nothing."""
+        """A grant of the daemon. Answers may overtake one another: an earlier grant changes nothing.
+
+        A repeated one can only shorten, where the clock that it was read on turns out to have been slow.
+        """
         until = to_boot(until_wall)
-        if not self.cut and until > self.until + 1:  # a millisecond is the rounding of the conversion
+        corrected = until_wall == self._granted and until < self.until - CORRECTED_MS
+        if not self.cut and (until_wall > self._granted or corrected):
+            self._granted = until_wall
             self._arm(until, drain_now=False)
 
     def cut_to(self, deadline_wall: int) -> None:
@@ -59,8 +70,8 @@ class Lease:
         now = boot_ms()
         self.until = until
         left = max(0, until - now)
-        # A lease shorter than twice the drain time still gives its first half to work; a short notice keeps a tenth.
-        lead = left if drain_now else min(self._drain_ms, left // 2)
+        # A short notice keeps a tenth.
+        lead = left if drain_now else min(self._drain_ms, left // DRAIN_PART)
         self.kill_at = until - min(KILL_MARGIN_MS, lead // 10)
         self._timers = [
             self._loop.at(until - lead, self._draining),

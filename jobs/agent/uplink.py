@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 from dsched.jobs.agent.client import BODY_MAX, Answer, Backoff, Link, LinkError, Sink
+from dsched.jobs.agent.clock import wall_ms
 from dsched.jobs.agent.journal import note
 from dsched.jobs.agent.outbox import Outbox
 from dsched.jobs.agent.spool import Spool, Stream
@@ -28,6 +29,8 @@ from dsched.scheduler.wire.agent import SECRET_HEADER, Fact, Hello, Order
 
 ANSWER_S: Final = 20.0  # a daemon that fsyncs on a busy disk answers in milliseconds; this is "it hangs"
 POLL_SLACK_S: Final = 15.0  # beyond the wait that we asked for
+POLL_LEASE_PART: Final = 4  # of what is left of the lease; lease.py counts on it
+POLL_MIN_MS: Final = 500  # so that the end of a lease that is not renewed is no storm
 LOG_GATHER_S: Final = 0.1  # a line is on its way within this; a burst travels as one chunk
 TURN_CHUNKS: Final = 8  # then the next rank's output: one that shouts does not silence the others
 BACKOFF_BASE_S: Final = 0.02
@@ -100,6 +103,7 @@ class Uplink:
         self._home, self._outbox, self._spool, self._listener = home, outbox, spool, listener
         self._session = Session()
         self._reports = 0
+        self._lease_until = 0  # the newest grant, wall
         self.dismissed = False
 
     def start(self) -> None:
@@ -149,20 +153,25 @@ class Uplink:
 
     def _hello(self, link: Link) -> int:
         welcome = self._json(link, HELLO, dict(self._listener.greeting()))
-        self._listener.leased(int(welcome["lease_until"]))
+        self._leased(welcome)
         self._session.set(str(welcome["session"]))
         note("uplink.welcome", daemon=self._home.address)
         return int(welcome["seq"])
 
     def _poll(self, link: Link, session: str, after: int) -> int:
-        wait = self._home.heartbeat_ms
+        wait = min(self._home.heartbeat_ms, max(POLL_MIN_MS, (self._lease_until - wall_ms()) // POLL_LEASE_PART))
         poll = {"node": self._home.node, "session": session, "after": after, "wait_ms": wait}
         answer = self._json(link, "/agent/v1/poll", poll, session=session, timeout_s=wait / 1_000 + POLL_SLACK_S)
-        self._listener.leased(int(answer["lease_until"]))
+        self._leased(answer)
         orders: list[Order] = [order for order in answer["orders"] if int(order["seq"]) > after]
         if orders:
             self._listener.ordered(orders)
         return max([after, *(int(order["seq"]) for order in orders)])
+
+    def _leased(self, answer: Mapping[str, Any]) -> None:
+        until = int(answer["lease_until"])
+        self._lease_until = max(self._lease_until, until)
+        self._listener.leased(until)
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
@@ -190,7 +199,7 @@ class Uplink:
         except Refused as error:  # kept, it would block every later fact
             note("report.refused", error=str(error), facts=json.dumps(facts))
             return True
-        self._listener.leased(int(lease["lease_until"]))
+        self._leased(lease)
         return True
 
     # -- logs -----------------------------------------------------------------------------------------------------

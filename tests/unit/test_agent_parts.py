@@ -266,12 +266,40 @@ def test_a_notice_after_the_lease_cannot_lengthen_it() -> None:
     assert line.lease.until == until
 
 
-def test_a_lease_shorter_than_its_drain_time_still_works_for_half_of_it() -> None:
-    line = Timeline(left_ms=60_000, drain_ms=120_000)
-    line.loop.post(lambda: line.loop.stop(0))
+def test_a_lease_shorter_than_its_drain_time_still_works_until_its_renewal_is_due() -> None:
+    line = Timeline(left_ms=600, drain_ms=120_000)
+    renewal = boot_ms() + 600 * 5 // 8  # the latest: when half is over, and the last poll but one came just before
+    working: list[str] = []
+    line.loop.at(renewal, lambda: working.extend(line.rang))
     line.loop.run()
-    assert line.rang == []
-    assert line.lease.until - line.lease.kill_at == lease_module.KILL_MARGIN_MS
+    assert working == []
+    assert line.rang == ["drain", "kill", "end"]
+    assert line.lease.until - line.kill_at == 600 // lease_module.DRAIN_PART // 10
+
+
+def test_a_grant_told_again_after_the_wall_clock_jumped_back_lengthens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Timeline(left_ms=60_000, drain_ms=10)
+    granted, until = line.lease.until_wall, line.lease.until
+    line.lease.extend(granted)
+    monkeypatch.setattr("dsched.jobs.agent.clock.wall_ms", lambda: wall_ms() - 3_600_000)
+    line.lease.extend(granted)
+    line.lease.extend(granted - 1_000)
+    assert line.lease.until == until
+
+
+def test_a_grant_read_on_a_slow_clock_is_cut_once_the_clock_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    granted = wall_ms() + 60_000
+    with monkeypatch.context() as slow:
+        slow.setattr("dsched.jobs.agent.clock.wall_ms", lambda: wall_ms() - 3_600_000)
+        line = Timeline(left_ms=60_000, drain_ms=10)
+    assert line.lease.until > boot_ms() + 3_600_000
+    line.lease.extend(granted)  # unequal to what was granted first by the time that passed: a newer grant
+    assert line.lease.until <= boot_ms() + 60_000
+    with monkeypatch.context() as slow:
+        slow.setattr("dsched.jobs.agent.clock.wall_ms", lambda: wall_ms() - 3_600_000)
+        line.lease.extend(granted + 1)
+    line.lease.extend(granted + 1)
+    assert line.lease.until <= boot_ms() + 60_001
 
 
 def test_a_jump_of_the_wall_clock_moves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
