@@ -91,6 +91,7 @@ _STORIES = "a suite of independent sentences about one process; splitting it wou
 _DRAWS = "the command line's own output: rules and arrows between the parts of a log"
 RULES: Mapping[Callable[[], Iterator[Finding]], Mapping[str, str]] = {
     long_files: {
+        "scheduler/core/snapshot.py": "the rows, and the one fold that replaces them: they are read together",
         "tests/integration/test_agent.py": _STORIES,
         "tests/integration/test_cli.py": _STORIES,
         "tests/integration/test_embedded_cloud.py": _STORIES,
