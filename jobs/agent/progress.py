@@ -1,7 +1,10 @@
 """What a generation's ranks say of themselves, by datagrams: gathered to one progress a second, and a hang noticed.
 
-The first step and every save go out at once. Foreign text: each field is taken only in the type it should have. A plain
-command that never reports is never a hang; one that has spoken is, after `hang_ms` without a word and without CPU time.
+The first step and a save go out at once, saves in quick succession by the last one. A checkpoint whose save was never
+heard of (its writer died in between, or the datagram was dropped) is told when the next start resumes from it.
+
+Foreign text: each field is taken only in the type and the bounds it should have. A plain command that never reports is
+never a hang; one that has spoken is, after `hang_ms` without a word and without CPU time.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ GATHER_MS: Final = 1_000
 DATAGRAM_MAX: Final = 65_536
 BURST_MAX: Final = 256  # datagrams per turn of the loop
 TEXT_MAX: Final = 2_000
+SAVES_MS: Final = 200  # between two saves told: each becomes an event that the daemon keeps for ever
+FALLBACKS_MAX: Final = 64  # told per generation and node: every rank may tell one
+DURATION_MAX_MS: Final = 1e9  # eleven days; no step and no write takes longer
 BUSY_SHARE: Final = 0.01  # of one core: an idle interpreter wakes now and then, and that is no progress
 LOOKS: Final = 4  # per hang_ms
 
@@ -44,6 +50,10 @@ class Reports:
         self._latest: Progress | None = None
         self._timer: Timer | None = None
         self._first_sent = False
+        self._save: Saved | None = None
+        self._save_timer: Timer | None = None
+        self._saves_from = 0  # boot clock: no save is told before
+        self._fallbacks = 0
         self.heard_at = 0  # boot clock; 0: never
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -62,6 +72,7 @@ class Reports:
         """Take what still lies in the socket, send what is gathered."""
         self.receive()
         self._flush()
+        self._tell_save()
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
         self.path.unlink(missing_ok=True)
@@ -79,9 +90,11 @@ class Reports:
             case "step" if step is not None:
                 self._stepped(step, body)
             case "saved" if step is not None:
-                self._tell(self._saved(step, body))
+                self._saved(self._save_of(step, body))
             case "ready" if step is not None and _text(body, "fallback"):
-                self._tell(self._saved(step, body))
+                self._fell_back(step, body)
+            case "ready" if step and _text(body, "uri"):
+                self._saved(self._save_of(step, body))
             case "unsaved" | "alarm" as event:
                 self._say(f"{event} at step {step}: {_text(body, 'reason')}")
             case "preempted" | "done":
@@ -102,10 +115,13 @@ class Reports:
         steps = _whole(body, "steps")
         if steps is not None:
             told["steps"] = steps
-        for name in ("loss", "tokens_per_s", "step_ms"):
+        for name in ("loss", "tokens_per_s"):
             value = _number(body, name)
             if value is not None:
                 told[name] = value
+        took = _duration(body, "step_ms")
+        if took is not None:
+            told["step_ms"] = took
         if not self._first_sent:
             self._first_sent = True
             self._tell({**told, "first": True})
@@ -122,8 +138,31 @@ class Reports:
             self._tell(self._latest)
             self._latest = None
 
-    def _saved(self, step: int, body: Mapping[str, Any]) -> Saved:
-        self._flush()  # the steps that the checkpoint holds come first
+    def _saved(self, fact: Saved) -> None:
+        if self._save is not None and fact["step"] < self._save["step"]:
+            return
+        self._save = fact
+        if boot_ms() >= self._saves_from:
+            self._tell_save()
+        elif self._save_timer is None:
+            self._save_timer = self._loop.at(self._saves_from, self._tell_save)
+
+    def _tell_save(self) -> None:
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+            self._save_timer = None
+        if self._save is not None:
+            self._flush()  # the steps that the checkpoint holds come first
+            self._tell(self._save)
+            self._save = None
+            self._saves_from = boot_ms() + SAVES_MS
+
+    def _fell_back(self, step: int, body: Mapping[str, Any]) -> None:
+        if self._fallbacks < FALLBACKS_MAX:
+            self._fallbacks += 1
+            self._tell({**self._save_of(step, body), "fallback": _text(body, "fallback")})
+
+    def _save_of(self, step: int, body: Mapping[str, Any]) -> Saved:
         fact: Saved = {
             "kind": "saved",
             "job": self._job,
@@ -133,11 +172,9 @@ class Reports:
             "at": wall_ms(),
         }
         for name in ("write_ms", "stall_ms"):
-            value = _number(body, name)
+            value = _duration(body, name)
             if value is not None:
                 fact[name] = value
-        if _text(body, "fallback"):
-            fact["fallback"] = _text(body, "fallback")
         return fact
 
 
@@ -174,6 +211,12 @@ def _number(body: Mapping[str, Any], name: str) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e300 or not math.isfinite(value):
         return None
     return float(value)
+
+
+def _duration(body: Mapping[str, Any], name: str) -> float | None:
+    """Milliseconds."""
+    value = _number(body, name)
+    return value if value is not None and 0 <= value <= DURATION_MAX_MS else None
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -20,7 +20,7 @@ from dsched.jobs.agent.lease import Lease
 from dsched.jobs.agent.loop import Loop
 from dsched.jobs.agent.notices import deadline_of
 from dsched.jobs.agent.outbox import Outbox
-from dsched.jobs.agent.progress import Reports, Silence
+from dsched.jobs.agent.progress import Silence
 from dsched.jobs.agent.spool import Spool, Stream
 from dsched.scheduler.wire.agent import Fact, Progress, Saved
 
@@ -346,31 +346,6 @@ def test_the_deadline_of_an_action_is_read_with_and_without_fractions() -> None:
 
 def test_an_action_that_cannot_be_read_means_now() -> None:
     assert abs(deadline_of(b"<html>") - wall_ms()) < 1_000
-
-
-def test_reports_of_any_shape_do_no_harm(tmp_path: Path) -> None:
-    told: list[Fact] = []
-    said: list[str] = []
-    reports = Reports(Loop(), tmp_path / "s", "j", 1, tell=told.append, say=said.append)
-    hostile: list[object] = [[], 1, {}, {"event": []}, {"event": "step"}, {"event": "step", "step": -1}]
-    hostile += [{"event": "step", "step": True}, {"event": "step", "step": 10**30}, {"event": "saved", "step": "9"}]
-    words = [json.dumps(body).encode() for body in hostile] + [b"\xff" * 100, b"[" * 5_000]
-    words += [
-        b'{"event": "step", "step": 7, "loss": Infinity, "tokens_per_s": "fast", "step_ms": 2}',
-        b'{"event": "ready", "step": 6, "fallback": "7: damaged \\ud800"}',
-        b'{"event": "alarm", "step": 6, "reason": "two digests"}',
-    ]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as rank:
-        for word in words:
-            rank.sendto(word, str(tmp_path / "s"))
-            reports.receive()
-    reports.close()
-    assert [fact["kind"] for fact in told] == ["progress", "saved"]
-    assert {"step": 7, "step_ms": 2.0, "first": True}.items() <= told[0].items()
-    assert not {"loss", "tokens_per_s"} & told[0].keys()
-    assert told[1]["kind"] == "saved"
-    assert told[1].get("fallback") == "7: damaged ?"
-    assert said == ["alarm at step 6: two digests"]
 
 
 @pytest.mark.parametrize(
