@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from dsched.providers.base import NodeStatus
-from dsched.providers.local.provider import LocalProvider
-from tests.support.house import House, house, marked, wait_for
+from tests.support.cloud import alive, bought, cloud_pids
+from tests.support.house import House, house, wait_for
 
 
 def cloud_pid(home: House) -> int:
-    (pid,) = [
-        pid
-        for pid in marked(f"--state\0{home.state}/cloud".encode(), where="cmdline")
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[2] == b"dsched.providers.local"
-    ]
+    (pid,) = cloud_pids(home)
     return pid
-
-
-def bought(home: House) -> list[str]:
-    """Every machine that the cloud ever sold to this house, dead or alive."""
-    return sorted(node.ref.id for node in asyncio.run(LocalProvider(home.state / "cloud" / "cloud.sock").nodes()))
-
-
-def alive(home: House) -> list[str]:
-    nodes = asyncio.run(LocalProvider(home.state / "cloud" / "cloud.sock").nodes())
-    return [node.ref.id for node in nodes if node.status is not NodeStatus.GONE]
 
 
 @pytest.mark.slow
@@ -41,7 +25,7 @@ def test_the_daemon_says_that_the_cloud_is_dead_starts_it_again_and_the_job_goes
         job = home.submit("steady", run)
         home.wait_state(job, "running")
         wait_for(out.exists, "the first line")
-        first, machines = cloud_pid(home), bought(home)
+        first, before = cloud_pid(home), bought(home)
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: not home.client.health()["providers"]["local"]["ok"], "health to say that the cloud is dead")
         told = {check["name"]: check for check in home.client.checks()}["cloud local"]
@@ -53,7 +37,7 @@ def test_the_daemon_says_that_the_cloud_is_dead_starts_it_again_and_the_job_goes
         home.wait_state(job, "succeeded")
         assert home.client.job(job)["generation"] == 1
         assert cloud_pid(home) != first
-        assert set(machines) < set(bought(home))
+        assert set(before) < set(bought(home))
         assert len(bought(home)) == 2
         wait_for(lambda: not home.client.nodes() and not alive(home), "every machine to be given back")
         wait_for(lambda: not home.node_processes(), "every process of a machine to end")
@@ -70,15 +54,15 @@ def test_a_daemon_that_finds_its_cloud_dead_starts_one_that_takes_the_machines_o
         job = home.submit("steady", run)
         home.wait_state(job, "running")
         wait_for(out.exists, "the first line")
-        machines = bought(home)
+        before = bought(home)
         home.kill()
         os.kill(cloud_pid(home), signal.SIGKILL)
         home.start()
-        assert alive(home) == machines
+        assert alive(home) == before
         go.touch()
         home.wait_state(job, "succeeded")
         assert home.client.job(job)["generation"] == 1
-        assert bought(home) == machines
+        assert bought(home) == before
         wait_for(lambda: not home.client.nodes() and not alive(home), "the machine to be given back")
         wait_for(lambda: not home.node_processes(), "every process of a machine to end")
     assert out.read_text().split() == ["begun", "ended"]

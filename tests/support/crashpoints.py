@@ -30,12 +30,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsched.providers.base import NodeStatus
 from dsched.providers.local.options import Options
-from dsched.providers.local.provider import LocalProvider
 from dsched.providers.local.start import ensure
 from dsched.scheduler.api.client import ClientError
 from dsched.scheduler.store.check import check
+from tests.support.cloud import alive, bought
 from tests.support.house import House, Late, wait_for
 
 CALLS = "pwrite64,pwritev,fsync,fdatasync,write,writev,sendto,sendmsg,connect,unlink,unlinkat,ftruncate,rename,renameat"
@@ -123,16 +122,14 @@ class Range:
         ran = Counter(self.ran.read_text().splitlines())
         if ran != Counter(f"{name} {job}" for name, job in self.acked.items()):
             found.append(f"what ran is {dict(ran)}")
-        nodes = asyncio.run(LocalProvider(self.home.state / "cloud" / "cloud.sock").nodes())
-        alive = [node.ref.id for node in nodes if node.status is not NodeStatus.GONE]
-        if alive:
-            found.append(f"machines left over: {alive}")
-        if len(nodes) > len(self.acked):
-            found.append(f"{len(nodes)} machines were bought for {len(self.acked)} jobs")
+        if left := alive(self.home):
+            found.append(f"machines left over: {left}")
+        if (count := len(bought(self.home))) > len(self.acked):
+            found.append(f"{count} machines were bought for {len(self.acked)} jobs")
         with contextlib.suppress(Late):
             wait_for(lambda: not self.home.node_processes(), "the processes' end", patience=5)
-        if left := self.home.node_processes():
-            found.append(f"processes left over: {left}")
+        if pids := self.home.node_processes():
+            found.append(f"processes left over: {pids}")
         return found + [f"database: {finding}" for finding in check(self.home.state / "state.db")]
 
     def threads(self) -> dict[str, int]:
