@@ -29,7 +29,7 @@ def _node(draft: Draft, name: str) -> Node:
     node = draft.state.nodes.get(name)
     if node is None:
         raise Refusal("E410", f"{name} is not ours any more")
-    draft.state.heard[name] = draft.now.wall
+    draft.learn(draft.state.heard, name, draft.now.wall)
     return node
 
 
@@ -78,7 +78,7 @@ def _compare(draft: Draft, job: Job, node: Node, ours: Group | None, *, anew: bo
         drained = not any(ours.exits.values())
         ended = RanksExited(node=node.id, job=job.id, generation=node.generation, exits=ours.exits, drained=drained)
         exited(draft, ended)
-    elif not anew and (node.id, node.generation) not in draft.state.started and _unstarted(draft, job):
+    elif not anew and draft.state.started.get(node.id) != node.generation and _unstarted(draft, job):
         lifecycle.tell_start(draft, job, [node])  # the order was lost with the daemon that gave it
     else:
         attempt = draft.state.attempt(job)

@@ -73,7 +73,7 @@ def _delayed(draft: Draft, job: Job) -> bool:
     """Whether its time has not come; then a tick looks at it again."""
     if job.due <= draft.now.wall:
         return False
-    draft.state.delayed[job.id] = job.due
+    draft.learn(draft.state.delayed, job.id, job.due)
     draft.do(WakeAt(at=job.due))
     return True
 

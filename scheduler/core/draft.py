@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from dsched.scheduler.core.event import Change, Event
 from dsched.scheduler.core.message import Effect
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
-from dsched.scheduler.core.state import JOB, NODE, JobFact, NodeFact, step
+from dsched.scheduler.core.state import JOB, NODE, JobFact, NodeFact, NodeState, step
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import Millis, Moment
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Dice(Protocol):
@@ -25,7 +28,7 @@ class Dice(Protocol):
 class Draft:
     """Events are folded into the state as they are written, so that what follows sees them.
 
-    `undo` takes all of it back.
+    What is not durable is learned by `learn` and `set`. `undo` takes all of it back.
     """
 
     state: State
@@ -36,6 +39,11 @@ class Draft:
     events: list[Event] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     _before: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _learned: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
+    _set: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._set["dirty"] = self.state.dirty
 
     def say(
         self,
@@ -51,6 +59,8 @@ class Draft:
             rows = self.state.table(change.table)
             if rows is not None:
                 self._before.setdefault((change.table, change.key), rows.get(change.key))
+                if change.fields.get("state") is NodeState.GONE:
+                    self._learned += [(known, change.key, known.get(change.key)) for known in self.state.of_nodes()]
         event = Event(kind=kind, at=self.now, job=job, node=node, why=why, changes=changes, data=data or {})
         self.state.fold(event)
         self.events.append(event)
@@ -59,10 +69,28 @@ class Draft:
         """Ask for effects, to be carried out once the events are durable."""
         self.effects.extend(effects)
 
+    def learn(self, known: dict[K, V], key: K, value: V | None) -> None:
+        """Remember (None: forget) in one of the state's tables of what is not durable."""
+        self._learned.append((known, key, known.get(key)))
+        _put(known, key, value)
+
+    def set(self, name: str, value: Any) -> None:
+        """Set one of the state's own fields that are not durable."""
+        self._set.setdefault(name, getattr(self.state, name))
+        setattr(self.state, name, value)
+
     def undo(self) -> None:
-        """Take back every fold of this draft: the message could not be handled."""
+        """Take back everything that this draft did: the message could not be handled.
+
+        One trace may stay: classes of waiting jobs are looked at once more than needed.
+        """
         for (table, key), row in self._before.items():
             self.state.put(table, key, row)
+        for known, key, value in reversed(self._learned):
+            _put(known, key, value)
+        self.state.wake()
+        for name, value in self._set.items():
+            setattr(self.state, name, value)
         self.events.clear()
         self.effects.clear()
 
@@ -111,6 +139,13 @@ class Draft:
     def jitter(self, wait: Millis) -> Millis:
         """Between half and all of `wait`, so that many who failed together do not return together."""
         return Millis(int(wait * (0.5 + 0.5 * self.rng.random())))
+
+
+def _put(known: dict[K, V], key: K, value: V | None) -> None:
+    if value is None:
+        known.pop(key, None)
+    else:
+        known[key] = value
 
 
 def insert(table: str, key: str, row: Any) -> Change:

@@ -25,7 +25,8 @@ def seen(draft: Draft, message: NodesSeen) -> None:
     for machine in message.nodes:
         name = f"{machine.token}.{machine.index}"
         names.add(name)
-        state.absent.pop(name, None)
+        if name in state.absent:
+            draft.learn(state.absent, name, None)
         node = state.nodes.get(name)
         if node is None:
             if machine.alive:
@@ -71,7 +72,7 @@ def _orphan(draft: Draft, provider: str, machine: SeenNode) -> str:
     if last is None:
         why = f"{machine.ref} carries our tag and no job claims it: ended"
         draft.say("orphan.found", why=why, data={"ref": machine.ref, "token": machine.token})
-    draft.state.asked[key] = draft.now.wall
+    draft.learn(draft.state.asked, key, draft.now.wall)
     draft.do(CallTerminate(provider=provider, refs=(machine.ref,)))
     return key
 
@@ -79,14 +80,15 @@ def _orphan(draft: Draft, provider: str, machine: SeenNode) -> str:
 def _forget_orphans(draft: Draft, provider: str, alive: set[str]) -> None:
     """Those that have ended; the names of nodes have no colon."""
     for key in [key for key in draft.state.asked if key.startswith(f"{provider}:") and key not in alive]:
-        del draft.state.asked[key]
+        draft.learn(draft.state.asked, key, None)
 
 
 def _missing(draft: Draft, node: Node, asked: Instant) -> None:
     """Absence is evidence, never proof: three lists in a row without it, and it is asked to end and waited out."""
     if node.ref == "" or node.leaving:
         return
-    count = draft.state.absent[node.id] = draft.state.absent.get(node.id, 0) + 1
+    count = draft.state.absent.get(node.id, 0) + 1
+    draft.learn(draft.state.absent, node.id, count)
     heard = draft.state.heard.get(node.id, Instant(0))
     if count >= draft.terms.absent_lists and asked - heard > draft.terms.silent:
         leave(draft, node, "three lists in a row do not name it, and it is silent")

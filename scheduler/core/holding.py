@@ -53,7 +53,7 @@ def ask_end(draft: Draft, node: Node) -> None:
         return
     if not node.ref:
         return  # the launch is not answered yet; when it is, we are here again
-    draft.state.asked[node.id] = draft.now.wall
+    draft.learn(draft.state.asked, node.id, draft.now.wall)
     draft.do(TellLeave(node=node.id, grace=Millis(0)), CallTerminate(provider=node.pool.provider, refs=(node.ref,)))
 
 
@@ -69,7 +69,7 @@ def remember(draft: Draft, memory: PoolMemory, interrupted: str, *, exposure: Mi
     if interrupted:
         until = max(memory.cool_until, Instant(draft.now.market + draft.policy.cooldown))
         changed |= {"interruptions": memory.interruptions + 1, "cool_until": until, "why": interrupted}
-        draft.state.cooling.add(memory.pool)
+        draft.learn(draft.state.cooling, memory.pool, until)
         draft.state.dirty = True
     if memory.pool in draft.state.pools:
         change = Change("pool", memory.pool, changed)

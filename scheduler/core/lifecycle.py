@@ -45,7 +45,7 @@ def submit(draft: Draft, wish: Submit) -> str:
     state = draft.state
     if wish.key in state.keys:
         return state.keys[wish.key]
-    state.jobs_made += 1
+    draft.set("jobs_made", state.jobs_made + 1)
     name = f"j{state.jobs_made}" if state.era == 1 else f"j{state.jobs_made}e{state.era}"
     job = Job(id=name, key=wish.key, spec=wish.spec, state=JobState.QUEUED, submitted=draft.now)
     draft.say("job.submitted", insert("job", job.id, job), job=job.id, data={"name": wish.spec.name})
@@ -138,6 +138,7 @@ def try_start(draft: Draft, job: Job) -> None:
     if job.state is not JobState.STARTING or not job.next_nodes:
         return
     if draft.now.wall < job.due:
+        draft.learn(draft.state.delayed, job.id, job.due)
         draft.do(WakeAt(at=job.due))
         return
     nodes = [draft.state.nodes.get(n) for n in job.next_nodes]
@@ -214,11 +215,11 @@ def _interval(draft: Draft, job: Job) -> Millis:
 def started(draft: Draft, node: Node) -> None:
     """A node's ranks run; when all nodes' do, the job runs."""
     state = draft.state
-    state.started.add((node.id, node.generation))
+    draft.learn(state.started, node.id, node.generation)
     job = state.jobs.get(node.job)
     if job is None or job.generation != node.generation or job.state is not JobState.STARTING:
         return
-    if any((n, job.generation) not in state.started for n in job.nodes):
+    if any(state.started.get(n) != job.generation for n in job.nodes):
         return
     attempt = state.attempt(job)
     if attempt:
@@ -267,7 +268,7 @@ def settle(draft: Draft, job: Job) -> None:
     if attempt is not None:
         outcome = _outcome(job, attempt)
         attempt = draft.attempt(attempt, "ended", why=outcome, ended=draft.now, outcome=outcome)
-        _forget_progress(draft, job)
+        _forget_started(draft, job)
     if attempt is not None and _all_done(attempt):
         if job.state is JobState.STARTING:  # it ended before every node had said that it began
             job = draft.job(job, "running", JobFact.STARTED, started=job.started or draft.now.market)
@@ -314,9 +315,9 @@ def _all_done(attempt: Attempt) -> bool:
     return len(attempt.exits) == attempt.world_size and not any(attempt.exits.values())
 
 
-def _forget_progress(draft: Draft, job: Job) -> None:
+def _forget_started(draft: Draft, job: Job) -> None:
     for node in job.nodes:
-        draft.state.started.discard((node, job.generation))
+        draft.learn(draft.state.started, node, None)
 
 
 def _settle_drain(draft: Draft, job: Job) -> None:

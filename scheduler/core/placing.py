@@ -55,7 +55,7 @@ def place(draft: Draft) -> None:
     state = draft.state
     state.dirty = False
     if draft.now.wall < state.hold_until:
-        state.delayed[""] = state.hold_until
+        draft.learn(state.delayed, "", state.hold_until)
         draft.do(WakeAt(at=state.hold_until))
         return
     jobs, rest = waiting(draft)
@@ -101,7 +101,7 @@ def vet(draft: Draft, wish: Submit) -> None:
     question = ask(state, [job], draft.now)
     hope = Hope(question, draft.now, draft.policy.nodes_max)
     if wish.spec.deadline is None and not wish.plan and hope.suited(wish.spec.need):
-        state.vetted.add(kind)
+        draft.learn(state.vetted, kind, True)
         return
     found = plan(question, draft.policy, now=draft.now, rng=draft.rng).reports[job.id]
     if wish.plan and found.id != wish.plan:
@@ -112,7 +112,7 @@ def vet(draft: Draft, wish: Submit) -> None:
         raise Refusal(
             "E406", found.summary, hint="dsched plan SPEC -n 50 shows every offer and its reason", where="gpus"
         )
-    state.vetted.add(kind)
+    draft.learn(state.vetted, kind, True)
 
 
 def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
@@ -169,7 +169,7 @@ def _decision(draft: Draft, job: Job, why: report.Report) -> Decision:
 
 def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Change]]:
     state, now = draft.state, draft.now
-    state.launches_made += 1
+    draft.set("launches_made", state.launches_made + 1)
     token = f"ds-{state.cluster[:8]}-{state.era}-{state.launches_made}"
     lease = Instant(now.wall + draft.terms.lease)
     offer = state.offers[chosen.pool.id]
@@ -299,7 +299,7 @@ def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
             new = other.id not in state.pools
             row = PoolMemory(pool=other.id, exposure=memory.exposure, **changed) if new else None  # type: ignore[arg-type]
             change = insert("pool", other.id, row) if new else Change("pool", other.id, changed)
-            state.cooling.add(other.id)
+            draft.learn(state.cooling, other.id, longest)
             draft.say("pool.cooled", change, why=f"{other.id}: {message.why}")
 
 
@@ -353,13 +353,12 @@ def resend(draft: Draft, intent: Intent) -> None:
 def offers_seen(draft: Draft, message: OffersSeen) -> None:
     """New quotes: reprice what runs there, and let the queue look again when a price or a capacity moved."""
     state = draft.state
-    state.vetted.clear()
+    draft.set("vetted", {})
     fresh = {offer.pool.id: offer for offer in message.offers}
     old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
     moved = fresh.keys() != old.keys() or any(_moved(old[key], offer) for key, offer in fresh.items())
-    for key in old.keys() - fresh.keys():
-        del state.offers[key]
-    state.offers.update(fresh)
+    rest = {key: offer for key, offer in state.offers.items() if key not in old}
+    draft.set("offers", {**rest, **fresh})
     for node in list(state.nodes.values()):
         offer = fresh.get(node.pool.id)
         if offer is None or offer.quote is None or node.launched is None:

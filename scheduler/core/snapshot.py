@@ -221,6 +221,16 @@ ROWS: Final[Mapping[str, type]] = {
 }
 
 
+_HELD: Final = {
+    "job": "jobs",
+    "attempt": "attempts",
+    "node": "nodes",
+    "intent": "intents",
+    "pool": "pools",
+    "budget": "budgets",
+    "alert": "alerts",
+}
+
 QueueKey = tuple[int, int, int, str]  # priority (negated), deadline, submitted, id: the order of service
 
 
@@ -249,6 +259,8 @@ class State:
     queue: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # class -> queued jobs in order
     active: set[str] = field(default_factory=set)  # jobs that hold or await nodes
     moving: set[str] = field(default_factory=set)  # of those: what the planner is to find other nodes for
+    limited: set[str] = field(default_factory=set)  # of those: what has a limit of its own in time or money
+    ended: dict[str, None] = field(default_factory=dict)  # jobs that are over, in order of their end
     # not durable: counters read at start, and what is learned again after a restart
     jobs_made: int = 0
     launches_made: int = 0
@@ -260,13 +272,13 @@ class State:
     progress: dict[str, Progress] = field(default_factory=dict)
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
-    started: set[tuple[str, int]] = field(default_factory=set)  # (node, generation) whose ranks run
+    started: dict[str, int] = field(default_factory=dict)  # node -> generation whose ranks run there
     asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
     waiting: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # of `queue`: what the planner is to look at
     blocked: dict[Kind, str] = field(default_factory=dict)  # class -> why nothing fitted when it was judged last
     delayed: dict[str, Instant] = field(default_factory=dict)  # queued jobs passed over until this wall instant
-    vetted: set[Kind] = field(default_factory=set)  # classes that some offer could run
-    cooling: set[str] = field(default_factory=set)  # pools whose cool-down's end wakes the queue
+    vetted: dict[Kind, bool] = field(default_factory=dict)  # classes that some offer could run
+    cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due
 
     def fold(self, event: Event) -> None:
@@ -299,16 +311,8 @@ class State:
             self._forget(key)
 
     def table(self, name: str) -> dict[str, Any] | None:
-        tables: dict[str, dict[str, Any]] = {
-            "job": self.jobs,
-            "attempt": self.attempts,
-            "node": self.nodes,
-            "intent": self.intents,
-            "pool": self.pools,
-            "budget": self.budgets,
-            "alert": self.alerts,
-        }
-        return tables.get(name)
+        held = _HELD.get(name)
+        return None if held is None else getattr(self, held)
 
     def attempt(self, job: Job) -> Attempt | None:
         return self.attempts.get(f"{job.id}/{job.generation}")
@@ -337,21 +341,38 @@ class State:
         self.waiting = dict(self.queue)
         self.dirty = True
 
+    def of_nodes(self) -> tuple[dict[str, Any], ...]:
+        """What is known of nodes and forgotten with them."""
+        return self.heard, self.absent, self.asked, self.started
+
+    def forget_ended(self) -> None:
+        """Keep the newest of the jobs that are over; the store has all of them."""
+        while len(self.ended) > ENDED_KEPT:
+            name = next(iter(self.ended))
+            del self.ended[name]
+            del self.keys[self.jobs.pop(name).key]
+            self.progress.pop(name, None)
+
     def _index(self, old: Job | None, new: Job | None) -> None:
         if old is not None and old.state is JobState.QUEUED and (new is None or new.state is not JobState.QUEUED):
             self._dequeue(old)
         if new is None:
+            assert old is not None
+            self.keys.pop(old.key, None)
+            for names in (self.active, self.moving, self.limited):
+                names.discard(old.id)
+            self.ended.pop(old.id, None)
             return
         if new.state is JobState.QUEUED and (old is None or old.state is not JobState.QUEUED):
             self._enqueue(new)
-        if new.state in ACTIVE:
-            self.active.add(new.id)
+        active = new.state in ACTIVE
+        _keep(self.active, new.id, active)
+        _keep(self.moving, new.id, wants_nodes(new))
+        _keep(self.limited, new.id, active and (new.spec.duration_max, new.spec.cost_max) != (None, None))
+        if live(new):
+            self.ended.pop(new.id, None)
         else:
-            self.active.discard(new.id)
-        if wants_nodes(new):
-            self.moving.add(new.id)
-        else:
-            self.moving.discard(new.id)
+            self.ended[new.id] = None
         if old is None:
             self.keys[new.key] = new.id
 
@@ -359,9 +380,10 @@ class State:
         kind = queue_class(job)
         order = self.queue.get(kind)
         if order is None:
-            self.queue[kind] = self.waiting[kind] = [queue_key(job)]
-        else:
-            insort(order, queue_key(job))
+            order = self.queue[kind] = []
+        insort(order, queue_key(job))
+        if kind not in self.blocked:
+            self.waiting[kind] = order
 
     def _dequeue(self, job: Job) -> None:
         kind = queue_class(job)
@@ -375,11 +397,18 @@ class State:
             self.blocked.pop(kind, None)
 
     def _forget(self, node: str) -> None:
-        for learned in (self.heard, self.absent, self.asked):
-            learned.pop(node, None)
-        self.started = {pair for pair in self.started if pair[0] != node}
+        for known in self.of_nodes():
+            known.pop(node, None)
 
 
+def _keep(names: set[str], name: str, yes: bool) -> None:
+    if yes:
+        names.add(name)
+    else:
+        names.discard(name)
+
+
+ENDED_KEPT: Final = 1_000  # ended jobs in memory: what `ps` and the TUI show without asking the disk, about 3 MiB
 ACTIVE: Final = frozenset({JobState.STARTING, JobState.RUNNING, JobState.DRAINING})
 
 

@@ -128,13 +128,16 @@ def _hello(draft: Draft, message: AgentHello) -> Instant:
 def _restarted(draft: Draft) -> None:
     """Nothing is assumed about the time away: ask every open intent again, look at every provider."""
     state = draft.state
-    state.cooling = {memory.pool for memory in state.pools.values() if memory.cool_until > draft.now.market}
+    now = draft.now.market
+    draft.set("cooling", {memory.pool: memory.cool_until for memory in state.pools.values() if memory.cool_until > now})
     for intent in list(state.intents.values()):
         placing.resend(draft, intent)
     for provider in {node.pool.provider for node in state.nodes.values()}:
         draft.do(CallObserve(provider=provider))
     for alert in state.alerts.values():
         draft.do(SendAlert(id=alert.id))
+    for name in sorted(state.active):
+        lifecycle.try_start(draft, state.jobs[name])
     state.dirty = True
 
 
@@ -143,25 +146,25 @@ def _tick(draft: Draft) -> None:
     fleet.watch(draft)
     placing.retry(draft)
     enforce.watch(draft)
-    for name in sorted(state.active):
-        lifecycle.try_start(draft, state.jobs[name])
+    for name in sorted(state.limited):
         _limits(draft, state.jobs[name])
-    due = [name for name, at in state.delayed.items() if at <= now.wall]
-    for name in due:
-        del state.delayed[name]
+    for name in [name for name, at in state.delayed.items() if at <= now.wall]:
+        draft.learn(state.delayed, name, None)
+        if name in state.active:
+            lifecycle.try_start(draft, state.jobs[name])
         state.look_at(name)
-    warm = {pool for pool in state.cooling if state.pools[pool].cool_until <= now.market}
-    if warm:
-        state.cooling -= warm
+    for pool in [pool for pool, until in state.cooling.items() if until <= now.market]:
+        draft.learn(state.cooling, pool, None)
         state.wake()
     for alert in state.alerts.values():
         if alert.tries and alert.due <= now.wall:
             draft.do(SendAlert(id=alert.id))
+    state.forget_ended()
 
 
 def _limits(draft: Draft, job: Job) -> None:
     """The job's own limits in time and money: both end in a checkpoint, never in a kill."""
-    if job.state is not JobState.RUNNING or job.after is not After.NOTHING:
+    if job.state is JobState.DRAINING or job.after is not After.NOTHING:
         return
     spec = job.spec
     ran = 0 if job.started is None else draft.now.market - job.started
@@ -169,7 +172,7 @@ def _limits(draft: Draft, job: Job) -> None:
         lifecycle.drain(draft, job, After.CANCEL, f"max_duration of {spec.duration_max / HOUR:.1f} h is over")
         return
     if spec.cost_max is not None:
-        nodes = [draft.state.nodes[n] for n in job.nodes if n in draft.state.nodes]
+        nodes = [draft.state.nodes[n] for n in (*job.nodes, *job.next_nodes) if n in draft.state.nodes]
         ahead = sum(charge(ceiling(n), spec.drain) * draft.state.scale for n in nodes)
         running = sum(open_charge(draft.state, n, draft.now.market)[0] for n in nodes)
         if job.spent + running + ahead >= to_charge(spec.cost_max):

@@ -97,8 +97,9 @@ class Loop:
             self._wake.clear()
             while self._inbox or self.state.dirty:
                 await self._flights.put(self._batch())
-                # a put that need not wait lets nobody else run; an answer takes several turns of the event loop
-                await asyncio.sleep(BREATH_SECONDS if self.state.dirty else 0)
+                if self._inbox or self.state.dirty:
+                    # a put that need not wait lets nobody else run; an answer takes several turns of the event loop
+                    await asyncio.sleep(BREATH_SECONDS if self.state.dirty else 0)
 
     def _batch(self) -> _Flight:
         flight = _Flight(None, [], [], [])
@@ -124,7 +125,8 @@ class Loop:
             return refusal
         except Exception as fault:  # the outermost loop: nothing changed, the next message may be sound
             self.faults += 1
-            self.state.dirty = False
+            if isinstance(message, Place):
+                self.state.dirty = False  # at once again it would fail again
             log.exception("core.fault", message=type(message).__name__)
             return fault
         flight.events += step.events

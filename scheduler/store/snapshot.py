@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dsched.scheduler.core.snapshot import State
+from dsched.scheduler.core.snapshot import ENDED_KEPT, State
 from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
 from dsched.scheduler.store.codec import decode_progress, decode_row
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from enum import StrEnum
     from sqlite3 import Connection
 
-ENDED_KEPT: Final = 1_000  # ended jobs in memory: what `ps` and the TUI show without asking the disk, about 3 MiB
 
 
 def load(connection: Connection) -> State:

@@ -129,3 +129,14 @@ async def test_a_store_that_fails_ends_the_loop_with_its_error() -> None:
             await rig.task
         assert group.value.subgroup(OSError)
         asked.cancel()
+
+
+async def test_a_message_that_breaks_the_core_does_not_keep_an_earlier_one_of_its_batch_from_being_placed() -> None:
+    async with Rig() as rig:
+        poison: Any = OffersSeen(provider="local", offers=(None,))  # type: ignore[arg-type]
+        asked = asyncio.create_task(rig.loop.send(Submit(spec=spec(), key="k")))
+        await asyncio.sleep(0)
+        rig.loop.post(poison)
+        assert await asked == "j1"
+        assert rig.loop.faults == 1
+        assert any(isinstance(effect, CallLaunch) for effect in rig.carried)
