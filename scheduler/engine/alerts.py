@@ -72,7 +72,10 @@ class Alerts:
 
 def _name(url: str) -> str:
     """The channel without what may be secret in it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a channel that is no URL"
     return f"{parts.scheme}://{parts.hostname or ''}"
 
 

@@ -39,6 +39,7 @@ from dsched.scheduler.wire.agent import UserData
 CALLS: Final = 32  # provider calls under way at a time: their quotas are a few per second
 CALL_SECONDS: Final = 30.0  # shorter than the lease margin; a call that takes longer is Ambiguous
 RENEW_TRIES: Final = 5  # a lease that only the provider has not heard of ends the node; it has half of it for these
+RENEW_AGAIN_S: Final = 1.0  # doubling
 
 log = structlog.get_logger()
 
@@ -145,7 +146,7 @@ class Executor:
         for turn in range(RENEW_TRIES):
             if await self._answered(effect.provider, lambda: provider.renew(refs, effect.until)):
                 return
-            await asyncio.sleep(2**turn)
+            await asyncio.sleep(RENEW_AGAIN_S * 2**turn)
 
     async def _answered(self, provider: str, call: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         try:

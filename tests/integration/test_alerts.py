@@ -118,3 +118,18 @@ async def test_one_bad_channel_does_not_keep_the_alert_from_the_others(hook: Hoo
 
 async def test_without_channels_an_alert_counts_as_told_to_the_log() -> None:
     assert (await send()).ok
+
+
+async def test_a_channel_that_has_the_alert_is_left_alone_while_a_dead_one_is_tried_again(hook: Hook) -> None:
+    core: Any = Core()
+    alerts = Alerts(core, (f"webhook+{hook.url}", "webhook+http://127.0.0.1:9/dead"))
+    await alerts.send(ALERT.id)
+    await alerts.send(ALERT.id)
+    assert [told.ok for told in core.told] == [False, False]
+    assert len(hook.got) == 1
+
+
+async def test_a_channel_that_cannot_even_be_called_keeps_no_other_from_its_alert(hook: Hook) -> None:
+    told = await send("webhook+http://[broken/", f"webhook+{hook.url}")
+    assert not told.ok
+    assert len(hook.got) == 1
