@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
-BENCH := store plan api agent checkpoint cli tui daemon
 
 .PHONY: help setup tools demo test fast check types bench crash-points
 
@@ -42,8 +41,8 @@ check: .setup-stamp .typing ## format, lint, types, contracts
 types: .setup-stamp .typing ## mypy --strict
 	$(BIN)/mypy
 
-bench: .setup-stamp ## every number this project claims, beside this machine's own
-	@set -e; for name in $(BENCH); do printf '\n== bench/%s.py\n' $$name; $(BIN)/python bench/$$name.py; done
+bench: .setup-stamp ## every number this project claims, beside this machine's own (ARGS=--quick: in two minutes)
+	$(BIN)/python bench/run.py $(ARGS)
 
 .typing: Makefile  # the folders under their import name, for mypy and import-linter
 	@mkdir -p .typing/dsched

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.figure import Figure, hand_over
 from tests.support.agent import AgentProcess, agent, until
 
 IDLE_S = 10.0
@@ -28,24 +29,27 @@ READY = "trap 'date +%s%N; exit 75' TERM; date +%s%N; while :; do sleep 1000 & w
 def main(rounds: int) -> None:
     print(f"machine: {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
     show("python -c pass (calibration)", [spawn() for _ in range(rounds)])
-    show("agent: exec -> hello answered", [start() for _ in range(rounds)], "goal < 120, limit 300")
+    show("agent: exec -> hello answered", [start() for _ in range(rounds)], "goal < 120, limit 300", 120)
     with node() as running:
         show("order -> rank's first command", [order(running, n) for n in range(1, rounds + 1)])
         show("order -> rank ended -> fact at home", [run_true(running, n) for n in range(1, rounds + 1)])
-        show("rank kill -9 -> exited at home", [kill(running, n) for n in range(1, rounds + 1)], "goal < 100")
+        show("rank kill -9 -> exited at home", [kill(running, n) for n in range(1, rounds + 1)], "goal < 100", 100)
         show("stop ordered -> SIGTERM in the rank", [stop(running, n) for n in range(1, rounds + 1)])
     for flavour in ("aws", "gcp"):
         show(
             f"notice seen -> SIGTERM in the rank, {flavour}",
             [notice(flavour) for _ in range(max(3, rounds // 4))],
             "goal < 50",
+            50,
         )
     with node() as running:
         idle(running)
 
 
-def show(what: str, seconds: list[float], goal: str = "") -> None:
+def show(what: str, seconds: list[float], goal: str = "", goal_ms: float | None = None) -> None:
     sample = sorted(seconds)
+    if goal_ms is not None:
+        hand_over([Figure(name=f"{what}, p50", value=statistics.median(sample) * 1e3, unit="ms", goal=goal_ms)])
     p95 = sample[min(len(sample) - 1, int(len(sample) * 0.95))]
     print(f"{what:42s} p50 {statistics.median(sample) * 1e3:7.1f} ms   p95 {p95 * 1e3:7.1f} ms   {goal}")
 
@@ -122,6 +126,12 @@ def idle(running: AgentProcess) -> None:
     status = Path(f"/proc/{pid}/smaps_rollup").read_text()
     told = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines()[1:]}
     private = (told["Private_Dirty"] + told["Private_Clean"]) / 1024
+    hand_over(
+        [
+            Figure(name="agent, idle", value=share * 100, unit="% of a core", goal=0.5),
+            Figure(name="agent, resident memory", value=told["Rss"] / 1024, unit="MiB", goal=20),
+        ]
+    )
     print(f"idle for {IDLE_S:.0f} s: {share:.2%} of a core (goal < 0.5 %)")
     print(f"memory: {told['Rss'] / 1024:.1f} MiB resident (goal < 20), {private:.1f} MiB of it private")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.figure import Figure, hand_over
 from tests.support.fake_api import FakeApi, serving
 from tests.tui import fleet
 
@@ -64,6 +65,8 @@ def report(name: str, seconds: float) -> None:
     goal = GOALS_S.get(name)
     verdict = "" if goal is None else f"   goal {goal * 1000:.0f} ms: {'met' if seconds < goal else 'MISSED'}"
     print(f"{name:<24} {seconds * 1000:7.0f} ms{verdict}")
+    if goal is not None:
+        hand_over([Figure(name=f"{name}, scripted daemon", value=seconds * 1e3, unit="ms", goal=goal * 1e3)])
 
 
 if __name__ == "__main__":

@@ -7,19 +7,28 @@ Every figure is the best of several runs: the machine is shared, and noise only 
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import perf_counter
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.figure import Figure, hand_over
 from dsched.providers import catalog
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
+from dsched.scheduler.core.message import Message, OffersSeen, Place, Submit, Tick
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import plan
 from dsched.scheduler.core.report import to_wire
-from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.snapshot import Job, State
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment, price
+from dsched.scheduler.core.step import handle
+from dsched.scheduler.core.terms import Terms
+from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis, Moment, price
 
 NOW = Moment(wall=Instant(0), market=Instant(0))
 RUNS = 5
@@ -75,6 +84,40 @@ def calibrate() -> None:
         total += number & 7
 
 
+def crowd(classes: int, offers: Mapping[str, Offer]) -> Callable[[str], float]:
+    """A core with 10,000 waiting jobs of so many classes: one tick, or the longest pass after every price moved."""
+    state, policy, dice, terms = State(cluster="b" * 32), Policy(), random.Random(0), Terms()
+
+    def tell(message: Message) -> None:
+        handle(state, message, NOW, dice, policy, terms)
+
+    def sweep() -> float:
+        longest = 0.0
+        while state.dirty:
+            began = perf_counter()
+            tell(Place())
+            longest = max(longest, perf_counter() - began)
+        return longest * 1e3
+
+    tell(OffersSeen(provider="aws", offers=tuple(offers.values())))
+    for number in range(10_000):
+        need = Need(accelerators=("H100",), gpus_min=8, gpus_max=8, price_max=MicroUsdPerHour(1 + number % classes))
+        tell(Submit(spec=Spec(name="bench", run="true", need=need), key=str(number)))
+    gc.freeze()  # as the daemon does: a full collection is not the planner's time
+    gc.set_threshold(20_000, 20, 50)
+    first = sweep()
+
+    def ask(what: str) -> float:
+        if what == "tick":
+            return best_ms(lambda: tell(Tick()))
+        if what == "first":
+            return first
+        state.wake()
+        return sweep()
+
+    return ask
+
+
 def main() -> None:
     policy, dice = Policy(), random.Random(0)
 
@@ -94,6 +137,17 @@ def main() -> None:
     )
     for words, work in rows:
         print(f"{best_ms(work):9.1f} ms  {words}")
+    for classes in (1, 1_000):
+        core = crowd(classes, market(300, free=4))
+        for what, words in (
+            ("first", "longest pass"),
+            ("again", "longest pass after a move of prices"),
+            ("tick", "tick"),
+        ):
+            name = f"10,000 waiting jobs of {classes:,} classes x 300 offers: {words}"
+            taken = core(what)
+            print(f"{taken:9.1f} ms  {name}")
+            hand_over([Figure(name=name, value=taken, unit="ms", goal=100)])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.figure import Figure, hand_over  # noqa: E402
 from tests.tui import fleet  # noqa: E402
 
 HZ = 10  # deltas a second, what the daemon sends at most
@@ -268,6 +269,13 @@ def main() -> int:
     what = f"{asked.jobs:,} jobs, {asked.changes:,}/s"
     steady = measure(what, **load, keys=(b"j", b"j", b"j", b"k"), every_s=0.37)
     held = report(steady, judged=True)
+    name = f"dsched top, {what}"
+    hand_over(
+        [
+            Figure(name=f"{name}: key to paint, p95", value=share(steady.keys, 0.95) * 1e3, unit="ms", goal=50),
+            Figure(name="  CPU of the app", value=steady.cpu * 100, unit="% of a core", goal=GOAL_CPU * 100),
+        ]
+    )
     report(measure(f"{what}, paging 10/s", **load, keys=(b"\x06",) * 40 + (b"\x02",) * 40, every_s=0.1))
     report(measure(f"{asked.jobs:,} jobs, quiet", **(load | {"changes": HZ}), keys=(b"j",), every_s=0.37))
     print(f"\ninside the app, key event to the end of the next frame: p95 {share(steady.paints, 0.95) * 1e3:.1f} ms")
