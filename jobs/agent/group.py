@@ -36,6 +36,7 @@ State = Literal["starting", "running", "stopping", "exited"]
 Over = Exited | SetupFailed
 
 EXIT_NOT_STARTED: Final = 127  # as a shell says it
+MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)  # what an order without its fields runs into
 SWEEP_MIN_MS: Final = 10  # a SIGKILL takes effect within microseconds, unless the process waits for a disk
 SWEEP_MAX_MS: Final = 1_000
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # it becomes a directory's name
@@ -77,6 +78,9 @@ class Group:
             return
         except OSError as error:
             self._fail(PrepareError("the node's directory", 1, str(error)))
+            return
+        except MALFORMED as error:  # a daemon of another version; silence would be no answer
+            self._fail(PrepareError("the start order", 1, repr(error)))
             return
         if self._workdir.ready:
             self._launch()
@@ -150,7 +154,7 @@ class Group:
 
         try:
             pid = self._spawn(command, self.order["ranks"][0], self._env, ended)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._fail(PrepareError(command, EXIT_NOT_STARTED, str(error)))
 
     def _launch(self) -> None:

@@ -16,6 +16,7 @@ from dsched.jobs.agent import notices, nvml, proc, telemetry
 from dsched.jobs.agent.children import Children
 from dsched.jobs.agent.client import LinkError
 from dsched.jobs.agent.clock import boot_ms, wall_ms
+from dsched.jobs.agent.group import MALFORMED
 from dsched.jobs.agent.guard import Guard, kill_marked
 from dsched.jobs.agent.host import Host
 from dsched.jobs.agent.identity import Gce, Identity, Imds, metadata
@@ -41,17 +42,16 @@ THREAD_AGAIN_S: Final = 1.0
 class Node:
     def __init__(self, loop: Loop, service: Imds | Gce, node_dir: Path, environ: Mapping[str, str]) -> None:
         self.boot = os.urandom(8).hex()
+        self._mark = mark = os.urandom(8).hex()  # ranks know it, and with the boot id they could speak in our place
         self._leaving = self._lingering = self._ended = False
         self._gpus: nvml.Nvml | None = None
         self._loop, self._service = loop, service
         self._children = Children(loop)
-        sockets = _sockets(node_dir, self.boot)
-        self._guard = Guard(self.boot, "" if sockets.is_relative_to(node_dir) else str(sockets))
+        sockets = _sockets(node_dir, mark)
+        self._guard = Guard(mark, "" if sockets.is_relative_to(node_dir) else str(sockets))
         self._start_guard()
         self._outbox, self._spool = Outbox(), Spool(node_dir / "logs")
-        self._host = Host(
-            loop, self._children, self._spool, self._tell, self._fetch, node_dir, sockets, self.boot, environ
-        )
+        self._host = Host(loop, self._children, self._spool, self._tell, self._fetch, node_dir, sockets, mark, environ)
         self._supervisor = Supervisor(self._host)
         self._children.on_orphan = self._supervisor.orphaned
 
@@ -117,8 +117,8 @@ class Node:
         for order in orders:
             try:
                 self._obey_one(order)
-            except (KeyError, TypeError, ValueError) as error:  # a daemon of another version; the other orders count
-                note("order.malformed", order=order, error=repr(error))
+            except MALFORMED as error:  # a daemon of another version; the other orders count
+                note("order.malformed", fields=sorted(order), error=repr(error))  # its values are the user's
 
     def _obey_one(self, order: Order) -> None:
         match order["kind"]:
@@ -159,13 +159,15 @@ class Node:
             self._loop.after(LINGER_MS, lambda: self._end("everything has ended; the daemon did not listen"))
 
     def _end(self, why: str) -> None:
-        """Unconditional: nothing of this node runs after it."""
+        """Unconditional: nothing of this node runs after it. Once, however many reasons there are."""
+        if self._ended:
+            return
         note("node.end", why=why)
         self._ended = True
         self._supervisor.kill_all()
         if os.getpid() == 1:
             proc.send([-1], signal.SIGKILL)  # everything in this namespace but the agent
-        kill_marked(self.boot)
+        kill_marked(self._mark)
         self._guard.close(GUARD_END_MS)
         self._loop.stop(0)
 
@@ -221,14 +223,14 @@ class Node:
         threading.Thread(target=forever, name=name, daemon=True).start()
 
 
-def _sockets(node_dir: Path, boot: str) -> Path:
+def _sockets(node_dir: Path, mark: str) -> Path:
     """Where the reports' sockets lie: on the node's own disk where the path is short enough."""
     run = node_dir / "run"
     shutil.rmtree(run, ignore_errors=True)  # of an agent that was killed here
     run.mkdir(parents=True)
     if len(os.fsencode(run)) <= SOCKET_PATH_MAX:
         return run
-    short = SHORT / f"dsched-{boot}"
+    short = SHORT / f"dsched-{mark}"
     short.mkdir(mode=0o700)
     (short / OWNER).write_bytes(os.fsencode(node_dir))
     _forget_dead_nodes()

@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,7 @@ class Stream:
                 self.dropped = len(data) - kept
 
     def read(self, offset: int) -> bytes:
-        """Up to a chunk from `offset`, never across a segment. b"" at the end."""
+        """Up to a chunk from `offset`, never across a segment. b"" at the end; OSError for what a rank has deleted."""
         with self._lock:
             number, within = divmod(offset, SEGMENT)
             size = min(CHUNK, self.end - offset, SEGMENT - within)
@@ -77,6 +78,8 @@ class Stream:
 
     def delete(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # it was never made for a rank that printed nothing
+        with suppress(OSError):
+            self._folder.parent.rmdir()  # with the job's last rank
 
     def tail(self) -> bytes:
         return b"".join(self._tail)[-TAIL_MAX:]

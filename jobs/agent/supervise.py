@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from typing import Final
 
+from dsched.jobs.agent import leftover
 from dsched.jobs.agent.clock import boot_ms, wall_ms
 from dsched.jobs.agent.group import JOB_NAME, Group, Over
 from dsched.jobs.agent.host import Host
@@ -108,6 +111,10 @@ class Supervisor:
     def _begin(self, order: Start) -> None:
         group = Group(self._host, order, self._ended)
         self._groups[order["job"]] = group
+        bundles = {live.order["bundle"] for live in self._groups.values()}
+        aside = leftover.put_aside(self._host.node_dir, self._groups.keys(), bundles)
+        if aside is not None:
+            threading.Thread(target=shutil.rmtree, args=(aside, True), name="leftover", daemon=True).start()
         group.begin()
 
     def _ended(self, group: Group, fact: Over) -> None:

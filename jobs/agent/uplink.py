@@ -178,27 +178,34 @@ class Uplink:
     def _report(self) -> None:
         link, backoff = Link(self._home.address), self._backoff()
         while True:
-            facts = self._outbox.take()
-            self._reports += 1
-            while not self._reported(link, facts):
-                time.sleep(backoff.next_s())
-            backoff.reset()
+            self._deliver(link, backoff, self._outbox.take())
             self._outbox.done()
             self._listener.settled()
 
-    def _reported(self, link: Link, facts: list[Fact]) -> bool:
+    def _deliver(self, link: Link, backoff: Backoff, facts: list[Fact]) -> None:
+        """Until it is answered. A batch that is refused goes one by one: a bad fact must not cost an end its proof."""
+        self._reports += 1
+        while (taken := self._reported(link, facts)) is None:
+            time.sleep(backoff.next_s())
+        backoff.reset()
+        if not taken and len(facts) > 1:
+            for fact in facts:
+                self._deliver(link, backoff, [fact])
+
+    def _reported(self, link: Link, facts: list[Fact]) -> bool | None:
+        """Whether it was taken; None: ask again."""
         session = self._session.current()
         body = {"node": self._home.node, "session": session, "id": self._reports, "facts": facts}
         try:
             lease = self._json(link, "/agent/v1/report", body, session=session)
         except SessionLost:
             self._session.lost(session)
-            return False
+            return None
         except LinkError:
-            return False
+            return None
         except Refused as error:  # kept, it would block every later fact
             note("report.refused", error=str(error), facts=json.dumps(facts))
-            return True
+            return False
         self._leased(lease)
         return True
 
@@ -232,7 +239,15 @@ class Uplink:
             "offset": offset,
         }
         try:
-            answer = self._json(link, f"/agent/v1/logs?{urlencode(where)}", stream.read(offset), session=session)
+            data = stream.read(offset)
+        except OSError as error:
+            data = b""
+            note("logs.unreadable", job=stream.job, generation=stream.generation, error=str(error))
+        if not data:  # somebody deleted or cut the file: what follows cannot be placed any more
+            stream.resume(stream.end)
+            return True
+        try:
+            answer = self._json(link, f"/agent/v1/logs?{urlencode(where)}", data, session=session)
             held = int(answer["offset"])
         except SessionLost:
             self._session.lost(session)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -148,10 +149,15 @@ def resolve(name: str, reference: str, own: Mapping[str, str]) -> str:
         raise PrepareError(f"secret {name}", 1, f"{reference}: the agent has no such variable")
     if scheme == "file":
         try:
-            with open(rest, "rb") as file:
-                raw = file.read(SECRET_MAX + 1)
+            # Without O_NONBLOCK, a pipe that nobody writes to would hold the whole node.
+            with open(rest, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+                raw = file.read(SECRET_MAX + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
         except OSError as error:
             raise PrepareError(f"secret {name}", 1, f"{reference}: {error.strerror}") from error
+        except ValueError as error:  # a NUL byte
+            raise PrepareError(f"secret {name}", 1, f"{reference!r}: {error}") from error
+        if raw is None:
+            raise PrepareError(f"secret {name}", 1, f"{reference}: not a file")
         if len(raw) > SECRET_MAX:
             raise PrepareError(f"secret {name}", 1, f"{reference}: longer than {SECRET_MAX} bytes")
         return raw.decode("utf-8", "surrogateescape").removesuffix("\n")

@@ -414,8 +414,8 @@ def test_a_daemon_that_was_away_gets_everything_once_and_in_order(tmp_path: Path
         home.fact("exited", exits={"0": 0})
         home.wait(lambda: len(home.log()) >= 6 + len(lines))
         assert home.log().decode() == "ready\n" + lines
-        assert home.kinds("telemetry") == ["started", *["saved"] * 5, "exited"]
-        assert [fact["step"] for fact in home.facts if fact["kind"] == "saved"] == [0, 1, 2, 3, 4]
+        assert home.kinds("telemetry") == ["started", "saved", "saved", "exited"]
+        assert [fact["step"] for fact in home.facts if fact["kind"] == "saved"] == [0, 4]  # the first and the last one
         assert home.hellos[1]["running"] == [{"job": "job", "generation": 1, "state": "running", "exits": {}}]
 
 

@@ -31,6 +31,7 @@ class FakeHome:
         self.bundles: dict[str, bytes] = {}
         self.status = 200  # of every call, where it is not 200
         self.log_status = 200
+        self.refuse: Callable[[dict[str, Any]], bool] = lambda _fact: False  # 422 for the report that holds such a fact
         self.lose_answers = 0  # take this many reports and close the connection instead of an answer
         self.changed = threading.Condition()
         self._orders: list[dict[str, Any]] = []
@@ -144,6 +145,8 @@ class FakeHome:
         with self.changed:
             if body["session"] != str(self._session):
                 return 401, {}
+            if any(self.refuse(fact) for fact in body["facts"]):
+                return 422, {}
             if body["id"] not in self._reports:
                 self._reports.add(body["id"])
                 self.facts += body["facts"]
