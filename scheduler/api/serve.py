@@ -29,11 +29,44 @@ MODE: Final = 0o660  # owner and group; the folder's mode decides who gets this 
 PATH_MAX: Final = 107  # bytes of a unix socket's path, a limit of the kernel
 BACKLOG: Final = 1_024  # connections waiting to be accepted: a burst of clients in one turn of the loop
 KEEP_ALIVE_S: Final = 75  # an idle connection lives so long: longer than the pauses of any poller of ours
+_HEAD: Final = b"HTTP/1.1 "
 GRACE_S: Final = 2.0  # at the end, for answers under way; streams and long polls are told and end at once
 
 
 class SocketTaken(Exception):
     """Another daemon answers on this socket, or the path is something else. Nothing was touched."""
+
+
+class HeadWithBody:
+    """A transport that sends the head of an answer together with what follows it, one system call instead of two.
+
+    A call costs some 40 us, a tenth of a submission, and spares the reader a wake-up. A head that nothing follows goes
+    out by itself in the loop's next turn.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_HEAD):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self.write(b"")
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -42,7 +75,7 @@ class PeerProtocol(HttpToolsProtocol):
     peer: Peer | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", HeadWithBody(transport, self.loop)))
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family == socket.AF_UNIX:
             with contextlib.suppress(OSError):  # gone already: it will be nobody
