@@ -25,7 +25,7 @@ from dsched.providers.base import (
 from dsched.providers.local.clock import MarketClock, wall_now
 from dsched.providers.local.fleet import Machine, fold, machines_record, sale_record, same
 from dsched.providers.local.hints import Hints
-from dsched.providers.local.host import Host
+from dsched.providers.local.host import AGAIN_S, Host
 from dsched.providers.local.journal import Journal, Record
 from dsched.providers.local.market import PROVIDER, LocalMarket
 from dsched.providers.local.options import Options
@@ -242,7 +242,12 @@ class Cloud:
         except NoTree as problem:
             self.log({"kind": "void", "token": want.token})
             raise Capacity("HostExhausted", str(problem), scope=Scope.POOL) from problem
-        self.log(machines_record(machines))
+        try:
+            self.log(machines_record(machines))
+        except OSError:  # a full disk: as if it had never been asked for; the token is free again
+            await self.host.take_down(want)
+            del self.fleet.sales[want.token]
+            raise
         for machine in machines:
             self.host.let_go(machine)
             self._arm(machine.id)
@@ -257,14 +262,18 @@ class Cloud:
         if machine is None or machine.ending is not None:
             return
         now = wall_now()
-        if machine.notice is not None and now >= machine.notice:
-            self.end(one, EndReason.INTERRUPTED)
-        elif now >= machine.lease_until:
-            self.end(one, EndReason.LEASE)
-        else:
-            due = machine.lease_until if machine.notice is None else min(machine.lease_until, machine.notice)
-            delay = min((due - now) / 1000, TIMER_S_MAX)
-            self._timers[one] = asyncio.get_running_loop().call_later(delay, self._arm, one)
+        due = machine.lease_until if machine.notice is None else min(machine.lease_until, machine.notice)
+        delay = min((due - now) / 1000, TIMER_S_MAX)
+        if delay <= 0:
+            taken = machine.notice is not None and now >= machine.notice
+            try:
+                self.end(one, EndReason.INTERRUPTED if taken else EndReason.LEASE)
+                return
+            except OSError as problem:  # a full disk: the end comes first, its record as soon as there is room
+                log.error("machine.unwritten id=%s problem=%s", one, problem)
+                self.host.kill(one)
+                delay = AGAIN_S
+        self._timers[one] = asyncio.get_running_loop().call_later(delay, self._arm, one)
 
     def _living(self, one: str) -> Machine | None:
         machine = self.fleet.machines.get(one)

@@ -22,8 +22,11 @@ from dsched.providers.local.web import Site
 from dsched.scheduler.core.units import Instant, Millis
 
 LOOPBACK: Final = "127.0.0.1"
-PORTS: Final = range(20_000, 32_000)  # below the range from which Linux takes ports for outgoing connections
+# Below the range from which Linux takes ports for outgoing connections, above that of the gangs' rendezvous.
+PORTS: Final = range(30_000, 32_000)
 PORT_TRIES: Final = 500
+CONSOLES_KEPT: Final = 256  # of dead machines; the agent's words on how a node ended
+AGAIN_S: Final = 1.0  # until an end that the full disk did not take is written down
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
 log = logging.getLogger(__name__)
@@ -69,8 +72,12 @@ class Host:
             for start in starts:
                 start.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
-            await asyncio.gather(*(self._drop(node_id(want, index)) for index in range(want.count)))
+            await self.take_down(want)
             raise
+
+    async def take_down(self, want: Launch) -> None:
+        """End the machines of a launch that have not been let go."""
+        await asyncio.gather(*(self._drop(node_id(want, index)) for index in range(want.count)))
 
     def let_go(self, machine: Machine) -> None:
         """Start its program, and watch it."""
@@ -200,8 +207,22 @@ class Host:
         code = await running.tree.exit_code()
         running.tree.close()
         self._running.pop(one, None)
-        self._ended(one, code)
+        self._tell(one, code)
         await self._clear(running.disk)
+        await asyncio.to_thread(self._forget_consoles, {other.disk.name for other in self._running.values()})
+
+    def _tell(self, one: str, code: int | None) -> None:
+        """Again and again while the disk is full: an end that is not written down is billed for ever."""
+        try:
+            self._ended(one, code)
+        except OSError as problem:
+            log.error("machine.unwritten id=%s problem=%s", one, problem)
+            asyncio.get_running_loop().call_later(AGAIN_S, self._tell, one, code)
+
+    def _forget_consoles(self, running: Collection[str]) -> None:
+        dead = [path for path in self._consoles.glob("*.log") if path.stem not in running]
+        for path in sorted(dead, key=lambda path: path.stat().st_mtime_ns)[:-CONSOLES_KEPT]:
+            path.unlink(missing_ok=True)
 
     async def _drop(self, one: str) -> None:
         """A machine of a launch that failed as a whole; it has never been let go."""

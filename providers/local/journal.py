@@ -23,9 +23,19 @@ class Journal:
         self._file = path.open("ab", buffering=0)
 
     def write(self, *records: Record) -> None:
-        """Durable when it returns; all of `records` or, after a power cut, a prefix of them."""
-        self._file.write(b"".join(_line(record) for record in records))
-        os.fsync(self._file.fileno())
+        """Durable when it returns; all of `records` or, after a power cut, a prefix of them.
+
+        Raises OSError, for a full disk: then nothing was written, and no half line spoils the next one.
+        """
+        left = memoryview(b"".join(_line(record) for record in records))
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(size)
+            raise
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Replace everything by these, or nothing."""

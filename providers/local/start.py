@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from dsched.providers.local.provider import LocalProvider
 
 READY_S: Final = 15.0  # 0.3 s on an idle machine
 LOG: Final = "cloud.log"
+LOG_MAX: Final = 8 << 20  # bytes; a longer one becomes cloud.log.1 at the next start
 
 
 class NoCloud(Exception):
@@ -74,6 +76,9 @@ async def _start(folder: Path, options: Options, begun: Callable[[], None]) -> N
 def _spawn(folder: Path, options: Options, say: int) -> None:
     """Returns at once; the cloud is nobody's child."""
     cloud = [sys.executable, "-m", "dsched.providers.local", "--state", str(folder), "--ready-fd", str(say)]
+    with suppress(FileNotFoundError):
+        if (folder / LOG).stat().st_size > LOG_MAX:
+            (folder / LOG).replace(folder / f"{LOG}.1")
     with (folder / LOG).open("ab") as said:
         command = ["setsid", "--fork", *cloud, *options.arguments()]
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=(say,), check=True)

@@ -113,7 +113,10 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, request: Request) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        response = await self._site.handle(request)
+        try:
+            response = await self._site.handle(request)
+        except ValueError as problem:  # a number that is none
+            response = Response(HTTPStatus.BAD_REQUEST, str(problem).encode())
         self._transport.write(encode(response, head_only=request.method == "HEAD"))
         self._task = None
         if request.headers.get("connection", "").lower() == "close":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -99,6 +100,22 @@ def test_a_torn_last_line_was_never_promised(journal: Journal, tmp_path: Path) -
     for cut in range(len(whole)):
         (tmp_path / "journal").write_bytes(whole[:cut])
         assert [record["n"] for record in read(tmp_path / "journal")] == list(range(1, whole[:cut].count(b"\n") + 1))
+
+
+def test_a_full_disk_refuses_a_record_whole_and_takes_the_next_one(journal: Journal, tmp_path: Path) -> None:
+    first, next_one = {"kind": "a"}, {"kind": "b"}
+    journal.write(first)
+    size = (tmp_path / "journal").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))  # room for a part: a short write
+    try:
+        with pytest.raises(OSError, match="large"):
+            journal.write({"kind": "a record that does not fit"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "journal").stat().st_size == size
+    journal.write(next_one)
+    assert read(tmp_path / "journal") == [first, next_one]
 
 
 def test_damage_in_the_middle_is_refused_with_the_line_and_the_remedy(tmp_path: Path) -> None:
