@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 TEMP_FOLDER: Final = ".tmp"
-TEMP_AGE_S: Final = 86_400  # a temp file older than a day has lost its writer: no upload takes that long
+TEMP_AGE_S: Final = 3_600  # since the last write to a temp file: its writer is dead, or fails harmlessly when it wakes
 WRITE_BYTES: Final = 8 << 20  # per write(): large enough to be cheap, small enough to interleave with hashing
 RETRIES_MAX: Final = 5  # of one request to an object store; with the timeouts below at most a minute and a half
 RETRY_FOR: Final = timedelta(seconds=60)
