@@ -136,3 +136,17 @@ def test_a_command_too_long_for_the_kernel_ends_with_127(tmp_path: Path) -> None
         ended = running.home.fact("exited")
         assert ended["exits"] == {"0": 127}
         assert "cannot start" in ended["tail"]
+
+
+def test_a_notice_during_set_up_ends_it_and_the_next_start_is_refused(tmp_path: Path) -> None:
+    with agent(tmp_path) as running:
+        home = running.home
+        home.start("echo ran", setup=["echo working; exec sleep 1000"])
+        home.wait(lambda: b"working" in home.log())
+        running.meta.interrupt(4.0)
+        ended = home.fact("exited", job="job")
+        assert (ended["exits"], ended["drained"]) == ({}, True)
+        home.start("echo ran", job="late")
+        late = home.fact("exited", job="late")
+        assert (late["exits"], late["drained"], late["tail"]) == ({}, True, "refused: the cloud takes this node")
+        assert "started" not in home.kinds()
