@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dsched.scheduler.core import agent, fleet, holding, lifecycle, placing, step
+from dsched.scheduler.core import agent, asking, budget, fleet, holding, ledger, lifecycle, placing, step
 from dsched.scheduler.core.draft import Draft
-from dsched.scheduler.core.message import LaunchRefused, LaunchUnanswered, RefusedBy, RenewLease
+from dsched.scheduler.core.message import (
+    AgentHello,
+    LaunchRefused,
+    LaunchUnanswered,
+    NodeNoticed,
+    RefusedBy,
+    RenewLease,
+)
 from dsched.scheduler.core.units import Instant, Millis
 from tests.support.storm import Storm
 
-SEEDS = 60
+SEEDS = 150
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -41,7 +49,45 @@ def grant_without_writing(draft: Draft, message: RenewLease) -> Instant:
     return Instant(draft.now.wall + draft.terms.lease)
 
 
+def watch_stale_rows(draft: Draft) -> None:
+    rows = draft.state.nodes
+    for node in list(rows.values()):
+        if draft.now.wall > node.lease_until + draft.terms.proof_margin:
+            ended = draft.now.market - int((draft.now.wall - node.lease_until) * draft.state.scale)
+            fleet._lease_ended(draft, node, Instant(ended))
+    REAL_WATCH(draft)
+
+
+class WithoutSteps:
+    meter, close, open_charge = ledger.meter, ledger.close, ledger.open_charge
+
+    @staticmethod
+    def reprice(draft: Draft, node: Any, quote: Any, on_demand: Any) -> Any:
+        return draft.node(node, "repriced", rate=quote.price)
+
+
+class WithoutMinimum:
+    meter, reprice = ledger.meter, ledger.reprice
+
+    @staticmethod
+    def close(draft: Draft, node: Any, ended: Instant) -> Any:
+        return ledger.meter(draft, node, ended)
+
+
+def nothing_is_taken_back(entry: Any, start: Instant) -> Any:
+    return replace(entry, kind="correction", start=entry.end, owed=0, baseline=0)
+
+
+def every_notice_is_the_nodes(draft: Draft, message: NodeNoticed) -> None:
+    REAL_NOTICED(draft, replace(message, by_node=True))
+
+
+def hello_without_boot(draft: Draft, message: AgentHello) -> Instant:
+    return REAL_HELLO(draft, replace(message, boot="same"))
+
+
 REAL_ASK = holding.ask_end
+REAL_WATCH, REAL_NOTICED, REAL_HELLO = fleet.watch, fleet.noticed, agent.hello
 
 BUGS: dict[str, tuple[tuple[Any, ...], str, Callable[..., Any]]] = {
     "the next generation starts without proof": ((lifecycle,), "quiet", lambda draft, job: True),
@@ -55,6 +101,17 @@ BUGS: dict[str, tuple[tuple[Any, ...], str, Callable[..., Any]]] = {
     "lost start orders are never repeated": ((agent,), "_compare", nothing),
     "a lease's end proves nothing": ((fleet,), "_lease_ended", nothing),
     "the nodes of an ended job are forgotten": ((lifecycle,), "release", nothing),
+    "a broken gang is only stopped once": ((agent,), "_broken", lambda draft, job: False),
+    "the rows of a tick are those of its beginning": ((fleet,), "watch", watch_stale_rows),
+    "a price step is not booked": ((fleet, placing), "ledger", WithoutSteps),
+    "what was booked past the end stays booked": ((ledger,), "_taken_back", nothing_is_taken_back),
+    "the billing minimum is forgotten": ((fleet,), "ledger", WithoutMinimum),
+    "a refusal cools nothing down": ((placing,), "_cool", nothing),
+    "a pool that refused is asked by all at once": ((asking,), "doubted", lambda state, pool: False),
+    "leases are renewed whatever the budget says": ((agent,), "affordable", lambda state, node, until, now: until),
+    "leases that are promised cost nothing": ((budget,), "promised", lambda state, node, now: 0),
+    "a notice that the node did not hear cuts its lease": ((fleet,), "noticed", every_notice_is_the_nodes),
+    "an agent that started anew is taken for the old one": ((agent,), "hello", hello_without_boot),
 }
 
 
@@ -65,7 +122,7 @@ def test_every_planted_bug_is_caught(bug: str, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(module, name, broken)
     for seed in range(SEEDS):
         try:
-            storm = Storm(seed)
+            storm = Storm(seed, limit="60" if seed % 4 == 3 else "")
             storm.blow(600)
             storm.calm()
         except Exception:  # whatever it breaks, it is seen

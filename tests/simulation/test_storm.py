@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dsched.scheduler.core.units import to_charge, usd
 from tests.support.storm import Storm
 
 SEEDS = 150  # a few seconds; `make prove` runs as many as wanted
@@ -15,6 +16,17 @@ def test_no_storm_breaks_an_invariant_and_afterwards_everything_ends(tenth: int)
         storm = Storm(seed)
         storm.blow(600)
         storm.calm()
+
+
+@pytest.mark.parametrize("fifth", range(5))
+def test_no_storm_costs_more_than_its_limit(fifth: int) -> None:
+    """Not even while the daemon is away: what a lease may cost is set aside before it is granted."""
+    for seed in range(fifth, SEEDS // 3, 5):
+        storm = Storm(seed, limit="60")
+        storm.blow(600)
+        storm.linger()
+        storm.judge.money()
+        assert storm.judge.cost() <= to_charge(usd(60)), seed
 
 
 def test_the_storms_really_blow() -> None:
@@ -33,6 +45,8 @@ def test_the_storms_really_blow() -> None:
         "agent",
         "budget",
         "stranger",
+        "session",
+        "away",
         "launch",
         "refused wish",
     }
