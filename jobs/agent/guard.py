@@ -20,6 +20,7 @@ MARK: Final = "DSCHED_AGENT"  # every rank and set-up process has it in its envi
 MARGIN_MS: Final = 2_000  # the agent ends the lease itself; this is for one that cannot
 ROUNDS_MAX: Final = 1_000  # a process in an uninterruptible wait is tried again for ten seconds, then left to the cloud
 ROUND_S: Final = 0.01
+CLEAN_PASSES: Final = 2
 SLEEP_MAX_S: Final = 1.0  # as for the loop: poll() does not count a suspend
 KEEP_FD_MAX: Final = 4_096
 
@@ -106,7 +107,11 @@ def _watch(pipe: int, agent: int, mark: str) -> None:
 
 
 def kill_marked(mark: str) -> None:
-    """SIGKILL everything that carries the mark, until a whole pass finds nothing."""
+    """SIGKILL everything that carries the mark, until two passes in a row find nothing.
+
+    Two, because a process in the middle of an exec shows no environment for a moment.
+    """
+    clean = 0
     for _ in range(ROUNDS_MAX):
         rows = proc.scan()
         marked = [
@@ -114,7 +119,8 @@ def kill_marked(mark: str) -> None:
             for pid, row in rows.items()
             if not row.dead and pid != os.getpid() and proc.marks(pid, (MARK,)).get(MARK) == mark
         ]
-        if not marked:
+        clean = 0 if marked else clean + 1
+        if clean == CLEAN_PASSES:
             return
         proc.send(marked, signal.SIGKILL)
         time.sleep(ROUND_S)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -33,12 +30,12 @@ from dsched.providers.base import (
 )
 from dsched.providers.local import tree
 from dsched.providers.local.fleet import sale_record
-from dsched.providers.local.host import CONSOLES_KEPT
 from dsched.providers.local.options import Options
 from dsched.providers.local.provider import LocalProvider
 from dsched.providers.local.start import NoCloud, ensure
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.units import Instant, Millis
+from tests.support.machines import alive, launched, status, tree_of
 from tests.support.world import LocalWorld, want
 
 # A family that does all it can to get away: in sessions of their own, without the node's environment, deaf to SIGTERM,
@@ -61,37 +58,11 @@ async def world() -> AsyncIterator[LocalWorld]:
         yield world
 
 
-async def status(world: LocalWorld, token: str, wanted: NodeStatus) -> Node:
-    async def told() -> Node | None:
-        nodes = await world.provider().nodes([token])
-        return nodes[0] if nodes and all(node.status is wanted for node in nodes) else None
-
-    return await world.until(told)
-
-
-async def launched(world: LocalWorld, token: str, **changes: Any) -> list[Node]:
-    """Nodes whose program runs: it has its user-data and needs the cloud no more."""
-    nodes = await world.provider().launch(want(world, token, **changes))
-    for node in nodes:
-        await world.user_data(node.ref)
-    return nodes
-
-
 async def exists(world: LocalWorld, path: Path) -> None:
     async def there() -> bool | None:
         return path.exists() or None
 
     await world.until(there)
-
-
-def tree_of(world: LocalWorld, node: str) -> list[psutil.Process]:
-    """Every process below the node's outermost one, marked or not."""
-    [outer] = [p for p in psutil.Process(world.cloud_pid()).children() if any(node in word for word in p.cmdline())]
-    return [outer, *outer.children(recursive=True)]
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 async def grown_family(world: LocalWorld) -> tuple[Node, list[psutil.Process]]:
@@ -341,63 +312,6 @@ async def test_a_launch_that_the_crash_cut_off_left_nothing_and_its_token_is_fre
     assert await world.provider().nodes(["a"]) == []
     [node] = await world.provider().launch(wish)
     assert (await status(world, "a", NodeStatus.RUNNING)).ref == node.ref
-
-
-@contextmanager
-def full_disk(world: LocalWorld, room: int = 0) -> Iterator[None]:
-    """The running cloud can write `room` more bytes to its journal, and no file can be longer."""
-    size = (world.folder / "journal").stat().st_size
-    before = resource.prlimit(world.cloud_pid(), resource.RLIMIT_FSIZE)
-    resource.prlimit(world.cloud_pid(), resource.RLIMIT_FSIZE, (size + room, before[1]))
-    yield
-    resource.prlimit(world.cloud_pid(), resource.RLIMIT_FSIZE, before)
-
-
-async def test_an_end_that_the_full_disk_did_not_take_is_written_when_there_is_room(world: LocalWorld) -> None:
-    short = Instant(world.wall() + 3_000)
-    await launched(world, "lease", lease_until=short)
-    await launched(world, "killed")
-    families = [tree_of(world, f"{token}.0") for token in ("lease", "killed")]
-    with full_disk(world):
-        families[1][0].kill()
-
-        async def dead() -> bool | None:
-            return (world.wall() > short and not any(alive(family) for family in families)) or None
-
-        await world.until(dead)  # a lease ends although nobody can write that down
-    assert (await status(world, "killed", NodeStatus.GONE)).ended_by is EndReason.FAILED
-    assert (await status(world, "lease", NodeStatus.GONE)).ended_by is EndReason.LEASE
-    world.kill_cloud()
-    await world.open()
-    assert {node.status for node in await world.provider().nodes()} == {NodeStatus.GONE}
-
-
-@pytest.mark.parametrize("part", [0, 1], ids=["the wish", "the machines"])
-async def test_a_launch_on_a_full_disk_leaves_nothing_and_its_token_is_free(world: LocalWorld, part: int) -> None:
-    await launched(world, "aa")
-    lines = (world.folder / "journal").read_bytes().splitlines(keepends=True)
-    with full_disk(world, room=part * len(lines[-2]) + 20), pytest.raises(Ambiguous):
-        await world.provider().launch(want(world, "bb"))
-    assert not world.disk("bb.0").exists()
-    await launched(world, "bb")
-    assert (await status(world, "bb", NodeStatus.RUNNING)).token == "bb"
-
-
-async def test_the_consoles_of_dead_machines_are_kept_for_a_while_only(
-    world: LocalWorld,
-) -> None:
-    folder = world.folder / "consoles"
-    for number in range(CONSOLES_KEPT):
-        (folder / f"old.{number}.log").touch()
-        os.utime(folder / f"old.{number}.log", (number, number))
-    [node] = await launched(world, "a")
-    await world.provider().terminate([node.ref])
-
-    async def swept() -> bool | None:
-        return not (folder / "old.0.log").exists() or None
-
-    await world.until(swept)
-    assert len(list(folder.iterdir())) == CONSOLES_KEPT
 
 
 async def test_a_second_cloud_on_the_same_folder_is_refused(world: LocalWorld) -> None:

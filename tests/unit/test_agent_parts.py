@@ -23,6 +23,7 @@ from dsched.jobs.agent.outbox import Outbox
 from dsched.jobs.agent.progress import Silence
 from dsched.jobs.agent.spool import Spool, Stream
 from dsched.scheduler.wire.agent import Fact, Progress, Saved
+from tests.support.agent import until
 
 # -- the way home --------------------------------------------------------------------------------------------------
 
@@ -376,7 +377,7 @@ def test_a_process_is_read_whatever_its_name_is(tmp_path: Path) -> None:
         assert row is not None
         assert (row.pid, row.ppid, row.session, row.dead) == (pid, os.getpid(), pid, False)
         assert pid in proc.below(os.getpid(), proc.scan())
-        assert proc.marks(pid, ("MARK",)) == {"MARK": "yes"}
+        until(lambda: proc.marks(pid, ("MARK",)) == {"MARK": "yes"})  # in the middle of its exec it shows none
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
