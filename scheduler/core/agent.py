@@ -82,7 +82,7 @@ def _compare(draft: Draft, job: Job, node: Node, ours: Group | None, *, anew: bo
         lifecycle.tell_start(draft, job, [node])  # the order was lost with the daemon that gave it
     else:
         attempt = draft.state.attempt(job)
-        if attempt is not None:
+        if attempt is not None and not _broken(draft, job):
             draft.attempt(attempt, "lost", why=f"the agent of {node.id} started anew", lost=True)
         exited(draft, RanksExited(node=node.id, job=job.id, generation=node.generation, exits={}, drained=True))
 
@@ -94,10 +94,9 @@ def _broken(draft: Draft, job: Job) -> bool:
 
 
 def _unstarted(draft: Draft, job: Job) -> bool:
-    """Whether the generation is still to start: nothing of it ran, and its gang is whole."""
-    attempt = draft.state.attempt(job)
+    """Whether the generation is still to start: its gang is whole, and no rank of it has ended."""
     whole = all(name in draft.state.nodes for name in job.nodes)
-    return whole and attempt is not None and not attempt.lost and job.state is JobState.STARTING
+    return whole and job.state is JobState.STARTING and not _broken(draft, job)
 
 
 def renew(draft: Draft, message: RenewLease) -> Instant:

@@ -356,7 +356,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
     draft.set("vetted", {})
     fresh = {offer.pool.id: offer for offer in message.offers}
     old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
-    moved = fresh.keys() != old.keys() or any(_moved(old[key], offer) for key, offer in fresh.items())
+    stale = Instant(draft.now.market - draft.policy.stale_after)
+    moved = fresh.keys() != old.keys() or any(_moved(old[key], offer, stale) for key, offer in fresh.items())
     rest = {key: offer for key, offer in state.offers.items() if key not in old}
     draft.set("offers", {**rest, **fresh})
     for node in list(state.nodes.values()):
@@ -369,5 +370,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
         state.wake()
 
 
-def _moved(old: Offer, new: Offer) -> bool:
+def _moved(old: Offer, new: Offer, stale: Instant) -> bool:
+    """Whether it may be chosen now where it was not before: a price confirmed in time is news only if it was stale."""
+    if old.quote and old.quote.at < stale:
+        return True
     return (old.quote and old.quote.price, old.free) != (new.quote and new.quote.price, new.free)

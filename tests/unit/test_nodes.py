@@ -9,6 +9,7 @@ from dsched.scheduler.core.message import (
     Group,
     RanksExited,
     Restarted,
+    SetupBroke,
     TellStart,
     TellStop,
 )
@@ -130,3 +131,15 @@ def test_an_agent_that_started_anew_has_lost_its_ranks_even_if_nobody_had_heard_
     assert len(s.asked(TellStart)) == 1  # the order was lost: the same generation again
     s.tell(AgentHello(node=node, boot="second"))
     assert (s.job().generation, len(s.asked(TellStart))) == (2, 1)
+
+
+def test_a_lost_start_order_is_not_repeated_into_a_gang_that_has_broken_meanwhile() -> None:
+    s = stage()
+    s.submit(spec(gpus=16))
+    first, second = s.launch()
+    s.hello(first, second)
+    s.tell(SetupBroke(node=second, job="j1", generation=1, command="pip", code=1))
+    s.tell(AgentHello(node=first))  # the orders of its last session are gone
+    assert s.job().generation == 1
+    assert not s.state.nodes[first].running
+    assert s.job().strikes == 1

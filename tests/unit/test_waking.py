@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsched.scheduler.core.message import CallLaunch, RefusedBy, SetBudget, TellStart
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.units import usd
+from dsched.scheduler.core.units import Instant, usd
 from tests.support.stage import Stage, offer, spec
 
 CHEAP, DEAR = "us-east-1a", "us-west-2b"
@@ -113,3 +113,12 @@ def test_in_a_drought_every_pool_is_asked_once_in_its_cool_down() -> None:
             calls += 1
         s.wait(1_000)
     assert 6 <= calls <= 12  # 3 and 3 before anybody knew, then one for each pool per 300 s
+
+
+def test_a_stale_price_that_is_confirmed_wakes_the_jobs_that_would_not_pay_it() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.now = type(s.now)(s.now.wall, Instant(s.now.market + s.policy.stale_after + 1))
+    s.submit()
+    assert "stale-price" in s.job().reason
+    s.offers(offer(CHEAP, 20.0))
+    assert s.job().state is JobState.STARTING
