@@ -64,8 +64,8 @@ class Daemon:
         self.clock = Clock()
         recent = [(logged.seq, logged.event) for logged in store.queries.last_events(limit=100)]
         self.broadcast = Broadcast(store.seq, recent)
-        terms = Terms(lease=config.lease, idle_keep=config.idle)
-        policy = Policy(lease=terms.lease, idle_keep=terms.idle_keep, restart=config.restart, write=config.write)
+        terms = Terms(idle_keep=config.idle)
+        policy = Policy(lease=config.lease, restart=config.restart, write=config.write)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         self.loop = Loop(
             store.load(),
@@ -87,7 +87,7 @@ class Daemon:
         self.control = Control(self.loop, self.observers, rng)
         self.control.seq = store.seq
         restored = int(store.queries.meta(RESTORED) or 0)
-        self.loop.state.hold_until = Instant(restored + terms.lease + terms.proof_margin if restored else 0)
+        self.loop.state.hold_until = Instant(restored + policy.lease + terms.proof_margin if restored else 0)
         self._executor: Executor | None = None
         self._begun = asyncio.Event()  # no other process is to be started any more
         self._keep: Callable[[], Coroutine[Any, Any, None]] | None = None  # what keeps the embedded cloud going

@@ -130,7 +130,7 @@ def _next(state: State, job: Job) -> str:
             return state.nodes[name].pool.id
     if job.id in state.active:
         for intent in state.intents.values():
-            if intent.job == job.id and intent.pool is not None:
+            if intent.job == job.id:
                 return intent.pool.id
     return ""
 

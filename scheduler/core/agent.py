@@ -102,7 +102,7 @@ def _unstarted(draft: Draft, job: Job) -> bool:
 def renew(draft: Draft, message: RenewLease) -> Instant:
     """Extend the lease, as far as notice, leave and budget allow. Answer: the lease."""
     node = _node(draft, message.node)
-    until = Instant(draft.now.wall + draft.terms.lease)
+    until = Instant(draft.now.wall + draft.policy.lease)
     if node.notice is not None or node.leaving or until <= node.lease_until:
         return node.lease_until
     until = affordable(draft.state, node, until, draft.now)

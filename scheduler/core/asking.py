@@ -106,7 +106,7 @@ def doubted(state: State, pool: str) -> bool:
 
 def _with_probes(state: State, now: Moment) -> Mapping[str, PoolMemory]:
     """A doubted pool is closed while a launch there is not answered."""
-    probed = {i.pool.id for i in state.intents.values() if i.pool is not None and doubted(state, i.pool.id)}
+    probed = {i.pool.id for i in state.intents.values() if doubted(state, i.pool.id)}
     if not probed:
         return state.pools
     until, why = Instant(now.market + 1), "a launch is under way that tries whether it sells again"

@@ -13,11 +13,11 @@ from dsched.scheduler.core.budget import ceiling, totals
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import release
-from dsched.scheduler.core.lifecycle import HELD_BY_BUDGET
 from dsched.scheduler.core.message import SendAlert, SetBudget
 from dsched.scheduler.core.snapshot import After, Alert, Budget, Job, State
 from dsched.scheduler.core.state import JobFact, JobState
 from dsched.scheduler.core.units import Charge, Millis, charge, text, to_charge, to_micro_usd
+from dsched.scheduler.core.wishes import HELD_BY_BUDGET
 
 LEVELS: Final = (50, 80, 100)
 

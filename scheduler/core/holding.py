@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from dsched.scheduler.core import ledger
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.message import CallTerminate, TellLeave
-from dsched.scheduler.core.snapshot import Job, Node, PoolMemory
+from dsched.scheduler.core.snapshot import Job, Node, PoolMemory, State
 from dsched.scheduler.core.state import NodeFact, NodeState
 from dsched.scheduler.core.units import Instant, Millis
 
@@ -65,14 +66,16 @@ def avoiding(draft: Draft, job: Job, pool: str) -> tuple[str, ...]:
 
 def remember(draft: Draft, memory: PoolMemory, interrupted: str, *, exposure: Millis = Millis(0)) -> None:
     """Add to what we know of a pool: time lived there, and (with a sentence) an interruption, which cools it down."""
-    changed: dict[str, object] = {"exposure": Millis(memory.exposure + exposure)}
+    changed = replace(memory, exposure=Millis(memory.exposure + exposure))
     if interrupted:
         until = max(memory.cool_until, Instant(draft.now.market + draft.policy.cooldown))
-        changed |= {"interruptions": memory.interruptions + 1, "cool_until": until, "why": interrupted}
+        changed = replace(changed, interruptions=memory.interruptions + 1, cool_until=until, why=interrupted)
         draft.learn(draft.state.cooling, memory.pool, until)
         draft.state.dirty = True
-    if memory.pool in draft.state.pools:
-        change = Change("pool", memory.pool, changed)
-    else:
-        change = insert("pool", memory.pool, PoolMemory(pool=memory.pool, **changed))  # type: ignore[arg-type]
-    draft.say("pool.remembered", change, why=interrupted)
+    draft.say("pool.remembered", remembered(draft.state, changed), why=interrupted)
+
+
+def remembered(state: State, memory: PoolMemory) -> Change:
+    """The change that makes this the pool's row."""
+    row = insert("pool", memory.pool, memory)
+    return replace(row, new=False) if memory.pool in state.pools else row

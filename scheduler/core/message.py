@@ -24,7 +24,12 @@ class Action(StrEnum):
 
 
 class Refusal(Exception):
-    """A wish that cannot be granted. Nothing has changed."""
+    """A wish that cannot be granted. Nothing has changed.
+
+    E402 the budget is spent          E407 no offer finishes by the deadline
+    E404 no such job                  E409 not in the job's present state, or not the plan that was pinned
+    E406 no hardware could ever do    E410 the node is not ours any more
+    """
 
     def __init__(self, code: str, message: str, hint: str = "", where: str = "") -> None:
         super().__init__(message)

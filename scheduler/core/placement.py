@@ -32,9 +32,7 @@ class Policy:
     stale_after: Millis = Millis(2 * HOUR)
     """Market. An older quote is refused. Spot prices move a few times a day; two hours forgive one missed refresh."""
     lease: Millis = Millis(20 * MINUTE)
-    """Wall. The first lease, so what is set aside before a launch: the most that a machine outlives a dead daemon."""
-    idle_keep: Millis = Millis(2 * MINUTE)
-    """Wall. How long a node without a job is kept: about the boot that the next job is spared; longer is waste."""
+    """Wall. Each grant, so what is set aside before a launch: the most that a machine outlives a dead daemon."""
     restart: Millis = Millis(5 * SECOND)
     """Wall. Lost at each interruption besides the offer's own boot time: detect, restore, first step."""
     write: Millis = Millis(2 * SECOND)
@@ -61,7 +59,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         positive = ("stale_after", "lease", "write", "checkpoint_max", "hazard_weight", "nodes_max", "placements_max")
-        for name in (*positive, "restart", "cooldown", "hazard_spot", "hazard_failure", "idle_keep"):
+        for name in (*positive, "restart", "cooldown", "hazard_spot", "hazard_failure"):
             number = getattr(self, name)
             if not math.isfinite(number) or number < 0 or (number == 0 and name in positive):
                 raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")

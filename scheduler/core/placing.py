@@ -5,13 +5,15 @@ The planner is asked only when something changed that could let a waiting job ru
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dsched.scheduler.core import fleet, ledger, lifecycle, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.event import Change
-from dsched.scheduler.core.holding import ask_end, assign, leave
+from dsched.scheduler.core.holding import ask_end, assign, leave, remembered
 from dsched.scheduler.core.hope import Hope
-from dsched.scheduler.core.market import Offer
+from dsched.scheduler.core.market import Offer, Pool
 from dsched.scheduler.core.message import (
     CallLaunch,
     Launched,
@@ -171,12 +173,11 @@ def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Cha
     state, now = draft.state, draft.now
     draft.set("launches_made", state.launches_made + 1)
     token = f"ds-{state.cluster[:8]}-{state.era}-{state.launches_made}"
-    lease = Instant(now.wall + draft.terms.lease)
+    lease = Instant(now.wall + draft.policy.lease)
     offer = state.offers[chosen.pool.id]
     assert offer.quote is not None
     intent = Intent(
         id=token,
-        kind="launch",
         state=step(INTENT, IntentState.PENDING, IntentFact.SEND),
         provider=chosen.pool.provider,
         job=job.id,
@@ -259,10 +260,12 @@ def refused(draft: Draft, message: LaunchRefused) -> None:
     """Nothing was left behind: cool the scope down, forget the nodes, plan again."""
     state = draft.state
     intent = state.intents.get(message.intent)
-    if intent is None or intent.pool is None:
+    if intent is None:
         return
     error = f"{message.by}: {message.why}"
     fleet.settle_intent(draft, intent, IntentFact.REFUSE, "refused", error)
+    memory = state.pools.get(intent.pool.id)
+    known = memory is not None and memory.cool_until > draft.now.market and memory.why == message.why
     _cool(draft, intent, message)
     for name in intent.nodes:
         node = state.nodes.get(name)
@@ -273,7 +276,7 @@ def refused(draft: Draft, message: LaunchRefused) -> None:
         lifecycle.unplace(draft, job, f"{intent.pool.id} refused: {message.why}", intent.pool.id)
         job = draft.job(state.jobs[job.id], "waits", due=Instant(draft.now.wall + _herd(draft)))
         draft.do(WakeAt(at=job.due))
-    if message.by in (RefusedBy.QUOTA, RefusedBy.AUTH):
+    if message.by in (RefusedBy.QUOTA, RefusedBy.AUTH) and not known:  # the others that were under way say the same
         _tell(draft, intent, error)
 
 
@@ -282,38 +285,35 @@ def _herd(draft: Draft) -> Millis:
 
 
 def _cool(draft: Draft, intent: Intent, message: LaunchRefused) -> None:
-    state, pool = draft.state, intent.pool
-    assert pool is not None
-    until = Instant(draft.now.market + message.cooldown)
-    for offer in list(state.offers.values()):
-        other = offer.pool
-        same = {
-            "pool": other == pool,
-            "region": other.provider == pool.provider and other.region == pool.region,
-            "account": other.provider == pool.provider,
-        }.get(message.scope, other == pool)
-        if same:
-            memory = state.pools.get(other.id) or PoolMemory(pool=other.id)
-            longest = max(until, memory.cool_until)
-            changed = {"cool_until": longest, "why": message.why, "refusals": memory.refusals + 1}
-            new = other.id not in state.pools
-            row = PoolMemory(pool=other.id, exposure=memory.exposure, **changed) if new else None  # type: ignore[arg-type]
-            change = insert("pool", other.id, row) if new else Change("pool", other.id, changed)
-            draft.learn(state.cooling, other.id, longest)
-            draft.say("pool.cooled", change, why=f"{other.id}: {message.why}")
+    state = draft.state
+    for pool in _condemned(state, intent.pool, message.scope):
+        memory = state.pools.get(pool.id) or PoolMemory(pool=pool.id)
+        until = max(memory.cool_until, Instant(draft.now.market + message.cooldown))
+        changed = replace(memory, cool_until=until, why=message.why, refusals=memory.refusals + 1)
+        draft.learn(state.cooling, pool.id, until)
+        draft.say("pool.cooled", remembered(state, changed), why=f"{pool.id}: {message.why}")
+
+
+def _condemned(state: State, pool: Pool, scope: str) -> set[Pool]:
+    """The pools that a refusal is about."""
+    ours = {offer.pool for offer in state.offers.values() if offer.pool.provider == pool.provider}
+    match scope:
+        case "account":
+            return {pool, *ours}
+        case "region":
+            return {pool, *(other for other in ours if other.region == pool.region)}
+        case _:
+            return {pool}
 
 
 def _tell(draft: Draft, intent: Intent, error: str) -> None:
-    where = intent.pool.id if intent.pool else "?"
     alert = Alert(
         id=f"{intent.provider}-refuses-{intent.id}",
         made=draft.now,
         severity="critical",
         title=f"{intent.provider} refuses launches",
-        text=f"{error} (asked for {intent.count} x {where}); dsched doctor names the fix",
+        text=f"{error} (asked for {intent.count} x {intent.pool.id}); dsched doctor names the fix",
     )
-    if any(other.text == alert.text for other in draft.state.alerts.values()):
-        return  # it is still on its way
     draft.say("alert.raised", insert("alert", alert.id, alert), why=alert.title)
     draft.do(SendAlert(id=alert.id))
 

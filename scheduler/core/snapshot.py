@@ -113,14 +113,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """What we will do, durable before the cloud hears of it. The id is the idempotency token and the tag."""
+    """A launch, durable before the cloud hears of it. The id is the idempotency token and the tag."""
 
     id: str
-    kind: str  # "launch" | "terminate"
     state: IntentState
     provider: str
     job: str
-    pool: Pool | None
+    pool: Pool
     count: int
     nodes: tuple[str, ...]
     lease_until: Instant  # wall

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dsched.scheduler.core import agent, enforce, fleet, lifecycle, placing
+from dsched.scheduler.core import agent, enforce, fleet, lifecycle, placing, wishes
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
 from dsched.scheduler.core.event import Change, Event
@@ -73,9 +73,9 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
         case Submit():
             if message.key not in draft.state.keys:
                 placing.vet(draft, message)
-            return lifecycle.submit(draft, message)
+            return wishes.submit(draft, message)
         case Act():
-            return lifecycle.act(draft, message)
+            return wishes.act(draft, message)
         case SetBudget():
             return enforce.set_limit(draft, message)
         case OffersSeen():

@@ -177,7 +177,7 @@ class Desk:
         if node is None:
             raise Unknown(seat.node)
         left = seat.lease - self._loop.clock.now().wall
-        if left <= self._loop.terms.lease // 2 and node.notice is None and not node.leaving:
+        if left <= self._loop.policy.lease // 2 and node.notice is None and not node.leaving:
             seat.lease = max(seat.lease, await self._ask(RenewLease(node=seat.node)))
             node = self._loop.state.nodes.get(seat.node, node)  # with the lease that was just granted
         return min(seat.lease, node.lease_until)

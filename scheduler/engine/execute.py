@@ -111,7 +111,7 @@ class Executor:
     async def _launched(self, name: str) -> Message | None:
         """The provider's answer as a fact; None when nobody waits for it any more."""
         intent = self._loop.state.intents.get(name)
-        if intent is None or intent.pool is None:
+        if intent is None:
             return None
         provider = self._providers.get(intent.provider)
         if provider is None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 
-
 def load(connection: Connection) -> State:
     """Unfinished jobs and the recently ended, what lives and what is open, the counters and the last progress."""
     state = State()
@@ -67,6 +66,4 @@ def _read_counters(connection: Connection, state: State) -> None:
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('cluster', 'era')"))
     state.cluster, state.era = meta["cluster"], int(meta["era"])
     (state.jobs_made,) = connection.execute("SELECT count(*) FROM job").fetchone()
-    (state.launches_made,) = connection.execute(
-        "SELECT count(*) FROM intent WHERE json_extract(body, '$.kind') = 'launch'"
-    ).fetchone()
+    (state.launches_made,) = connection.execute("SELECT count(*) FROM intent").fetchone()

@@ -41,7 +41,7 @@ BACKLOG_MAX: Final = 65_536  # commands waiting; more means a disk that stands s
 REST_S: Final = 0.2  # silence after which the thread tidies up: no burst of submissions pauses this long
 LAST_VALUES_S: Final = 1.0  # how old a last value on disk may be
 CHECKPOINT_PAGES: Final = 1_000  # written to the WAL and worth a checkpoint in a quiet moment: SQLite's own default
-CHECKPOINT_FORCED: Final = 2_000  # and this many even when it is never quiet: 8 MiB, moved in some 12 ms, which all wait for
+CHECKPOINT_FORCED: Final = 2_000  # and this many even when it is never quiet: 8 MiB, moved in some 12 ms
 PAGES_PER_COMMIT: Final = 8  # the pages of tables and indexes that every commit touches, counted on single submissions
 PAGES_PER_EVENT: Final = 2  # and what each event adds to a large commit
 

@@ -90,7 +90,7 @@ class Story:
             change = {"state": what}
         elif kind == "intent":
             row = Intent(
-                id=key, kind="launch", state=what, provider="local", job="j", pool=SPOT, count=1, nodes=(),
+                id=key, state=what, provider="local", job="j", pool=SPOT, count=1, nodes=(),
                 lease_until=Instant(9), price_max=None, made=NOW,
             )  # fmt: skip
             change = {"state": what}

@@ -46,7 +46,7 @@ def ask_only_once(draft: Draft, node: Any) -> None:
 
 
 def grant_without_writing(draft: Draft, message: RenewLease) -> Instant:
-    return Instant(draft.now.wall + draft.terms.lease)
+    return Instant(draft.now.wall + draft.policy.lease)
 
 
 def watch_stale_rows(draft: Draft) -> None:

@@ -63,7 +63,7 @@ class Judge:
             return
         since, until = self.refused[pool]
         intents = self.storm.state.intents.values()
-        asking = [i for i in intents if i.pool and i.pool.id == pool and i.made.wall > since]
+        asking = [i for i in intents if i.pool.id == pool and i.made.wall > since]
         if until > self.storm.now.market or len(asking) > 1:
             self.complain(f"{pool} refused, and is asked by {len(asking)}")
 

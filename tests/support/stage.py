@@ -71,7 +71,7 @@ class Stage:
     def __init__(self, *offers: Offer, scale: float = 1.0, terms: Terms | None = None) -> None:
         self.state = State(cluster="c" * 32, scale=scale)
         self.terms = terms or Terms()
-        self.policy = Policy(lease=self.terms.lease)
+        self.policy = Policy()
         self.rng = Random(7)
         self.now = Moment(Instant(1_000_000), Instant(1_000_000))
         self.events: list[Event] = []

@@ -111,10 +111,8 @@ class Storm:
         self.scale = (1, 1, 60)[seed % 3]  # market ms per wall ms
         self.limit = limit  # dollars, for good; "": limits come and go
         self.judge = Judge(self)
-        self.terms = Terms(
-            lease=Millis((2 if seed % 2 else 10) * MINUTE), idle_keep=Millis(20 * SECOND), boot_max=Millis(MINUTE // 2)
-        )
-        self.policy = Policy(lease=self.terms.lease, cooldown=Millis(MINUTE))
+        self.terms = Terms(idle_keep=Millis(20 * SECOND), boot_max=Millis(MINUTE // 2))
+        self.policy = Policy(lease=Millis((2 if seed % 2 else 10) * MINUTE), cooldown=Millis(MINUTE))
         self.now = Moment(Instant(START), Instant(START))
         self.log: list[Event] = []
         self.state = self._boot()
@@ -446,7 +444,7 @@ class Storm:
 
     def _away(self) -> None:
         """The daemon is dead for so long that leases end meanwhile."""
-        self._pass(self.rng.randrange(self.terms.lease * 3 // 2))
+        self._pass(self.rng.randrange(self.policy.lease * 3 // 2))
         self._reap()
         self._crash()
 
@@ -458,7 +456,7 @@ class Storm:
         if kind == "session":  # a new one begins, and the orders of the old one are gone
             machine.heard = False
         elif kind == "stranger":  # a launch of a time that a restore from backup has forgotten
-            lease = Instant(self.now.wall + self.terms.lease)
+            lease = Instant(self.now.wall + self.policy.lease)
             self._build(replace(machine.intent, id=f"ds-lost-{len(self.machines)}", lease_until=lease), late=True)
         elif kind == "kill":
             self._die(machine, "interrupted")

@@ -38,7 +38,6 @@ async def boot(rig: Rig, desk: Desk) -> tuple[str, str]:
     """A node with a session."""
     await rig.loop.send(Submit(spec=spec(), key="k"))
     (intent,) = rig.loop.state.intents.values()
-    assert intent.pool is not None
     (node,) = intent.nodes
     machine = SeenNode(
         ref="i-1", token=intent.id, index=0, pool=intent.pool, alive=True, launched=rig.clock.now().market

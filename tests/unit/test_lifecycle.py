@@ -276,7 +276,7 @@ def test_ranks_of_an_older_generation_are_stopped() -> None:
 def test_a_node_whose_lease_is_over_counts_as_gone_and_its_job_moves_on() -> None:
     s = stage()
     s.run()
-    s.wait(s.terms.lease + s.terms.proof_margin + 1)
+    s.wait(s.policy.lease + s.terms.proof_margin + 1)
     assert s.job().state is not JobState.RUNNING
     assert any(e.kind == "node.gone" and e.data["by"] == "lease" for e in s.events)
 

@@ -174,6 +174,6 @@ def test_two_leases_of_one_gang_that_end_together_are_billed_once_each() -> None
     began = s.now.market
     s.exit(0, nodes=s.job().nodes[1:])
     lease = s.state.nodes[s.job().nodes[0]].lease_until
-    s.wait(s.terms.lease + s.terms.proof_margin + 1)
+    s.wait(s.policy.lease + s.terms.proof_margin + 1)
     assert {(e.start, e.end) for e in entries(s) if e.kind == "compute"} >= {(began, lease)}
     assert s.state.budgets["default"].spent == 2 * price(20) * (lease - began)
