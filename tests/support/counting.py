@@ -1,10 +1,12 @@
-"""A tiny job that checkpoints: it adds up its steps, and keeps a diary by which a judge can follow every generation.
+"""A tiny job that checkpoints: rank 0 adds up its steps, and keeps a diary by which a judge can follow it.
 
     python counting.py DIARY STEPS SECONDS_PER_STEP
 
 The diary is appended to by one write each, so its order is the order in which things happened. Its lines:
 `start GENERATION STEP` (restored from that step), `step GENERATION STEP`, `saved GENERATION STEP`,
-`end GENERATION TOTAL`, `intruder GENERATION` (another generation was alive).
+`end GENERATION TOTAL`, `intruder GENERATION RANK` (a rank of another generation was alive).
+
+Every rank leaves slowly: whoever starts its successor without a proof of its end is found out by the locks.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dsched.jobs.runtime.contract import EXIT_NEVER_RETRY, EXIT_SAVED, Runtime
 
 EVERY = 5  # steps between checkpoints
+LEAVE_S = 0.5  # that a rank still lives after it was told to go: longer than its successor needs to start elsewhere
 
 
 def main(diary: str, steps: int, pause: float) -> int:
@@ -31,12 +35,35 @@ def main(diary: str, steps: int, pause: float) -> int:
     def write(word: str, number: int) -> None:
         os.write(out, f"{word} {run.env.generation} {number}\n".encode())
 
-    alone = os.open(folder / "alone", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        write("intruder", 0)
+    if not alone(folder, run.env.generation or 0, run.env.rank):
+        write("intruder", run.env.rank)
         return EXIT_NEVER_RETRY
+    try:
+        return count(run, folder, steps, pause, write) if run.env.rank == 0 else follow(run, folder, steps, pause)
+    finally:
+        run.close()
+
+
+def alone(folder: Path, generation: int, rank: int) -> bool:
+    """Show that this rank lives, for as long as it does; whether no rank of another generation shows the same."""
+    mine = folder / f"alive-{generation}-{rank}"
+    fcntl.flock(os.open(mine, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+    others = [path for path in folder.glob("alive-*") if int(path.name.split("-")[1]) != generation]
+    return not any(map(held, others))
+
+
+def held(path: Path) -> bool:
+    file = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def count(run: Runtime, folder: Path, steps: int, pause: float, write: Callable[[str, int], None]) -> int:
     step, total = restore(folder)
     write("start", step)
     run.ready(step)
@@ -50,10 +77,19 @@ def main(diary: str, steps: int, pause: float) -> int:
             write("saved", step)
             run.saved(step, uri=folder.as_uri())
         if run.should_stop and step < steps:
-            run.close()
+            time.sleep(LEAVE_S)
             return EXIT_SAVED
     write("end", total)
-    run.close()
+    return 0
+
+
+def follow(run: Runtime, folder: Path, steps: int, pause: float) -> int:
+    """Every rank but the first: there until the work is done."""
+    while restore(folder)[0] < steps:
+        if run.should_stop:
+            time.sleep(LEAVE_S)
+            return EXIT_SAVED
+        time.sleep(pause)
     return 0
 
 
@@ -82,7 +118,7 @@ def judge(diary: str, steps: int) -> list[str]:
     for line in diary.splitlines():
         word, its, number = line.split()[0], int(line.split()[1]), int(line.split()[2])
         if word == "intruder":
-            wrong.append(f"generation {its} met another one alive")
+            wrong.append(f"rank {number} of generation {its} met a rank of another one alive")
         elif word == "start":
             if its <= generation:
                 wrong.append(f"generation {its} started after {generation}")
@@ -99,7 +135,7 @@ def judge(diary: str, steps: int) -> list[str]:
             saved = number
         else:
             ended.append(number)
-    if ended != [steps * (steps + 1) // 2]:
+    if set(ended) != {steps * (steps + 1) // 2}:  # again where another rank was killed after the last step
         wrong.append(f"ended with {ended}")
     return wrong
 
