@@ -88,9 +88,17 @@ def _compare(draft: Draft, job: Job, node: Node, ours: Group | None, *, anew: bo
 
 
 def _broken(draft: Draft, job: Job) -> bool:
-    """Whether a rank of the generation ended or vanished, so that the others work for nothing."""
+    """Whether a rank of the generation failed, vanished or never ran, so that the others wait for it in vain."""
     attempt = draft.state.attempt(job)
-    return attempt is not None and (attempt.lost or any(attempt.exits.values()))
+    if attempt is None:
+        return False
+    per = job.spec.ranks_per_node
+    for place, name in enumerate(job.nodes):
+        node = draft.state.nodes.get(name)
+        ended = node is None or not node.running
+        if ended and any(attempt.exits.get(str(rank)) != 0 for rank in range(place * per, place * per + per)):
+            return True
+    return attempt.lost or any(attempt.exits.values())
 
 
 def _unstarted(draft: Draft, job: Job) -> bool:

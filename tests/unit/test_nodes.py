@@ -143,3 +143,22 @@ def test_a_lost_start_order_is_not_repeated_into_a_gang_that_has_broken_meanwhil
     assert s.job().generation == 1
     assert not s.state.nodes[first].running
     assert s.job().strikes == 1
+
+
+def test_a_rank_whose_peer_was_refused_by_its_node_is_stopped_even_if_the_first_order_was_lost() -> None:
+    s = stage()
+    s.submit(spec(gpus=16))
+    first, second = s.launch()
+    s.hello(first, second)
+    s.tell(RanksExited(node=second, job="j1", generation=1, exits={}, drained=True))  # it refuses to start anything
+    s.tell(AgentHello(node=first, running=(Group(job="j1", generation=1, state="running"),)))
+    assert [(order.node, order.generation) for order in s.asked(TellStop)] == [(first, 1)]
+
+
+def test_a_gang_of_which_one_has_finished_works_on() -> None:
+    s = stage()
+    s.run(spec(gpus=16))
+    first, second = s.job().nodes
+    s.exit(0, nodes=[second])
+    s.tell(AgentHello(node=first, running=(Group(job="j1", generation=1, state="running"),)))
+    assert not s.asked(TellStop)
