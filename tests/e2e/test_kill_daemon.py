@@ -56,7 +56,7 @@ def test_fifty_kills_lose_nothing_double_nothing_and_leave_nothing(tmp_path: Pat
                 client.join(60)
         finally:
             stop.set()
-        # Known and open: rarely, one job ends in a crash loop on its first machine without ever having run (see ROADMAP).
+        # Known and open (see ROADMAP): rarely, one job crash-loops on its first machine without ever having run.
         ended = {job: home.wait_state(job, "succeeded", "failed")["state"] for job in acked.values()}
         jobs = home.client.jobs(all=True, limit=1000)
         wait_for(lambda: not home.client.nodes(), "every machine to be given back")
