@@ -99,7 +99,7 @@ class Group:
             self._streams[rank] = host.spool.stream(self.job, self.generation, rank)
         self._reports = Reports(
             host.loop,
-            host.sockets / str(next(_number)),
+            host.sockets() / str(next(_number)),
             self.job,
             self.generation,
             tell=host.tell,

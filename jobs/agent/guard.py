@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from typing import Final
 
 from dsched.jobs.agent import proc
@@ -29,7 +30,7 @@ class Guard:
     """The agent's handle. `started` again by the agent should it ever die first."""
 
     def __init__(self, mark: str, litter: str) -> None:
-        """`litter`: a directory outside the node's own that nobody removes after a kill -9."""
+        """`litter`: a link outside the node's own directory that nobody else removes after a kill -9."""
         self._mark, self._litter = mark, litter
         self.pid = 0
         self._pipe = -1
@@ -127,8 +128,6 @@ def kill_marked(mark: str) -> None:
 
 
 def _clean(litter: str) -> None:
-    if not litter or not os.path.isdir(litter):
-        return
-    for name in os.listdir(litter):
-        os.unlink(os.path.join(litter, name))
-    os.rmdir(litter)
+    if litter:
+        with suppress(FileNotFoundError):
+            os.unlink(litter)

@@ -20,6 +20,6 @@ class Host(NamedTuple):
     tell: Callable[[Fact], None]
     fetch: Callable[[Callable[[], bool]], Fetch]  # given "is it still wanted?"
     node_dir: Path
-    sockets: Path  # short: a unix socket's path has at most 107 bytes
+    sockets: Callable[[], Path]  # the folder for a next one; short: a unix socket's path has at most 107 bytes
     mark: str  # of this agent start; in the environment of every process that it starts
     environ: Mapping[str, str]  # the agent's own

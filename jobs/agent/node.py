@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -25,6 +24,7 @@ from dsched.jobs.agent.lease import Lease
 from dsched.jobs.agent.loop import Loop
 from dsched.jobs.agent.notices import Warned
 from dsched.jobs.agent.outbox import Outbox
+from dsched.jobs.agent.sockets import Sockets
 from dsched.jobs.agent.spool import Spool
 from dsched.jobs.agent.supervise import Supervisor
 from dsched.jobs.agent.uplink import Home, Refused, Uplink
@@ -32,9 +32,6 @@ from dsched.jobs.agent.workdir import Fetch, PrepareError
 from dsched.scheduler.wire.agent import Fact, Hello, Order, RankGroup
 
 LINGER_MS: Final = 10_000  # when everything has ended: for the last facts and logs, if the daemon is there to take them
-SOCKET_PATH_MAX: Final = 107 - 17  # of a directory, so that a name of 16 characters fits into sun_path
-SHORT: Final = Path("/tmp")  # noqa: S108 - short is the point; below it a random name that is ours alone
-OWNER: Final = "node"
 GUARD_END_MS: Final = 1_000
 THREAD_AGAIN_S: Final = 1.0
 
@@ -47,11 +44,13 @@ class Node:
         self._gpus: nvml.Nvml | None = None
         self._loop, self._service = loop, service
         self._children = Children(loop)
-        sockets = _sockets(node_dir, mark)
-        self._guard = Guard(mark, "" if sockets.is_relative_to(node_dir) else str(sockets))
+        sockets = Sockets(node_dir, mark)
+        self._guard = Guard(mark, sockets.litter)
         self._start_guard()
         self._outbox, self._spool = Outbox(), Spool(node_dir / "logs")
-        self._host = Host(loop, self._children, self._spool, self._tell, self._fetch, node_dir, sockets, mark, environ)
+        self._host = Host(
+            loop, self._children, self._spool, self._tell, self._fetch, node_dir, sockets.place, mark, environ
+        )
         self._supervisor = Supervisor(self._host)
         self._children.on_orphan = self._supervisor.orphaned
 
@@ -221,27 +220,3 @@ class Node:
                     time.sleep(THREAD_AGAIN_S)
 
         threading.Thread(target=forever, name=name, daemon=True).start()
-
-
-def _sockets(node_dir: Path, mark: str) -> Path:
-    """Where the reports' sockets lie: on the node's own disk where the path is short enough."""
-    run = node_dir / "run"
-    shutil.rmtree(run, ignore_errors=True)  # of an agent that was killed here
-    run.mkdir(parents=True)
-    if len(os.fsencode(run)) <= SOCKET_PATH_MAX:
-        return run
-    short = SHORT / f"dsched-{mark}"
-    short.mkdir(mode=0o700)
-    (short / OWNER).write_bytes(os.fsencode(node_dir))
-    _forget_dead_nodes()
-    return short
-
-
-def _forget_dead_nodes() -> None:
-    """Remove the short directories of nodes whose own disk is gone: killed as a whole, they could not."""
-    for owner in SHORT.glob(f"dsched-*/{OWNER}"):
-        try:
-            if not os.path.exists(owner.read_bytes()):
-                shutil.rmtree(owner.parent, ignore_errors=True)
-        except (OSError, ValueError):
-            continue  # another user's

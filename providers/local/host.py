@@ -26,6 +26,7 @@ LOOPBACK: Final = "127.0.0.1"
 PORTS: Final = range(30_000, 32_000)
 PORT_TRIES: Final = 500
 CONSOLES_KEPT: Final = 256  # of dead machines; the agent's words on how a node ended
+NAMES: Final = Path("/tmp")  # noqa: S108 - where agents put links to disks whose paths are too long for a socket
 AGAIN_S: Final = 1.0  # until an end that the full disk did not take is written down
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
@@ -234,8 +235,9 @@ class Host:
             await self._clear(running.disk)
 
     async def _clear(self, disk: Path) -> None:
-        """The disk of a machine ends with it."""
+        """The disk of a machine ends with it, and so do the short names that lead to it from outside."""
         await asyncio.to_thread(shutil.rmtree, disk, ignore_errors=True)
+        await asyncio.to_thread(_forget_names, disk)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -249,3 +251,11 @@ def _ports() -> Iterator[int]:
     while True:
         yield PORTS[at]
         at = (at + 1) % len(PORTS)
+
+
+def _forget_names(disk: Path) -> None:
+    for name in os.listdir(NAMES):
+        link = NAMES / name
+        with suppress(OSError):  # no link, or another user's
+            if Path(os.readlink(link)).is_relative_to(disk):
+                link.unlink()

@@ -56,8 +56,8 @@ def test_fifty_kills_lose_nothing_double_nothing_and_leave_nothing(tmp_path: Pat
                 client.join(60)
         finally:
             stop.set()
-        # Known and open (see ROADMAP): rarely, one job crash-loops on its first machine without ever having run.
-        ended = {job: home.wait_state(job, "succeeded", "failed")["state"] for job in acked.values()}
+        for job in acked.values():
+            home.wait_state(job, "succeeded")
         jobs = home.client.jobs(all=True, limit=1000)
         wait_for(lambda: not home.client.nodes(), "every machine to be given back")
         wait_for(lambda: not home.node_processes(), "every process of a machine to end")
@@ -66,8 +66,7 @@ def test_fifty_kills_lose_nothing_double_nothing_and_leave_nothing(tmp_path: Pat
     assert len(acked) == JOBS
     assert sorted(job["name"] for job in jobs) == sorted(acked)
     assert {job["name"]: job["id"] for job in jobs} == acked
-    assert Counter(out.read_text().split()) == Counter(job for job, state in ended.items() if state == "succeeded")
-    assert sum(state == "failed" for state in ended.values()) <= 1
+    assert Counter(out.read_text().split()) == Counter(acked.values())
     assert findings == []
 
 

@@ -479,18 +479,17 @@ def test_sigterm_to_the_agent_is_a_leave(tmp_path: Path) -> None:
 def test_a_long_node_directory_still_gives_a_socket_that_fits(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / "node"
     dead = Path("/tmp/dsched-0123456789abcdef")
-    dead.mkdir()
-    (dead / "node").write_bytes(bytes(tmp_path / "gone"))
+    dead.symlink_to(tmp_path / "gone")
     with agent(tmp_path, env={"DSCHED_NODE_DIR": str(deep)}) as running:
         running.home.start(reporter('tell(event="step", step=1); print(os.environ["DSCHED_SOCKET"]); signal.pause()'))
         running.home.fact("progress", step=1)
         says(running, b"\n")
         short = Path(running.home.log().decode().strip()).parent
         assert short.is_dir()
-        assert not dead.exists()  # of a node that was killed together with its guard
+        assert not dead.is_symlink()  # of a node that was killed together with its guard
         running.kill()
         assert running.gone()
-        assert not short.exists()
+        assert not short.is_symlink()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a PID namespace")

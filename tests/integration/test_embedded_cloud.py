@@ -80,13 +80,15 @@ async def test_an_interruption_leaves_nothing_of_a_node_alive(world: LocalWorld,
     assert alive(family) == []  # the proof comes after the fact, not before
 
 
-async def test_the_disk_of_a_node_ends_with_it(world: LocalWorld) -> None:
+async def test_the_disk_of_a_node_ends_with_it_and_so_do_the_names_that_lead_there(world: LocalWorld) -> None:
     [node] = await world.provider().launch(want(world, "a"))
     assert world.disk("a.0").is_dir()
+    name = Path("/tmp") / f"dsched-test-{os.getpid()}"
+    name.symlink_to(world.disk("a.0") / "run")
     await world.provider().terminate([node.ref])
 
     async def cleared() -> bool | None:
-        return None if world.disk("a.0").exists() else True
+        return None if world.disk("a.0").exists() or name.is_symlink() else True
 
     await world.until(cleared)
 
