@@ -5,6 +5,7 @@ long as the lease lasts: every call is repeated with jitter until it is answered
 
     401   the daemon does not know the session (it was restarted): hello again, with what runs; nothing is stopped
     410   this node is not ours any more: stop everything and end; as 403 to a hello (the secret is wrong)
+    429   later; to a hello: another agent of this node was heard a moment ago
     4xx   this call will never be granted: dropped
 """
 
@@ -38,12 +39,21 @@ BACKOFF_LOCAL_S: Final = (
     0.5  # cap on a unix socket: a restarted daemon is heard of at once, and a connect costs nothing
 )
 BACKOFF_REMOTE_S: Final = 10.0
+LATER_MAX_S: Final = 5  # of what an answer asks for: a lease goes on running out meanwhile
 HELLO: Final = "/agent/v1/hello"
 BUNDLE_MAX: Final = 2 * 1024**3
 
 
 class Refused(Exception):
     """The daemon answered, and the same bytes again would be answered alike. Next: drop the call."""
+
+
+class Later(LinkError):
+    """The daemon asks for patience. Next: the same call after `wait_s`."""
+
+    def __init__(self, said: str, wait_s: float) -> None:
+        super().__init__(said)
+        self.wait_s = wait_s
 
 
 class Gone(Exception):
@@ -149,6 +159,8 @@ class Uplink:
                 if not away:  # once per absence: it may last for hours
                     note("uplink.away", error=str(error))
                 away = True
+                if isinstance(error, Later):
+                    time.sleep(error.wait_s)
             time.sleep(backoff.next_s())
 
     def _hello(self, link: Link) -> int:
@@ -302,6 +314,9 @@ class Uplink:
             raise Gone(said)
         if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
             raise Refused(said)
+        wait = answer.headers.get("retry-after", "")
+        if wait.isdecimal():
+            raise Later(said, min(int(wait), LATER_MAX_S))
         raise LinkError(said)
 
     def _dismiss(self, why: str) -> None:

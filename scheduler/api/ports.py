@@ -83,7 +83,7 @@ class Feed(Protocol):
 
 
 class Desk(Protocol):
-    """Where agents call in. Every method raises wire.session's Unknown, Stranger or Forbidden."""
+    """Where agents call in. Every method raises wire.session's Unknown, Stranger, Forbidden or Doubled."""
 
     async def hello(self, body: Hello) -> Welcome: ...
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from dsched.scheduler.core.message import Refusal
 from dsched.scheduler.store.errors import StoreFailed
 from dsched.scheduler.wire.api import Problem
-from dsched.scheduler.wire.session import AgentError, Forbidden, Stranger, Unknown
+from dsched.scheduler.wire.session import AgentError, Doubled, Forbidden, Stranger, Unknown
 
 JSON: Final = "application/json"
 _RETRYABLE: Final = frozenset({429, 503})
@@ -38,6 +38,8 @@ def answer(error: Fault | Refusal | AgentError | StoreFailed) -> Response:
             return response(error.status, problem(code, error.message, error.hint, error.where), error.headers)
         case Refusal():
             return response(status_of(error.code), problem(error.code, error.message, error.hint, error.where))
+        case Doubled():
+            return response(429, problem("E429", str(error)), {"retry-after": str(error.wait_s)})
         case AgentError():
             status = _AGENT.get(type(error), 403)
             return response(status, problem(f"E{status}", str(error) or type(error).__doc__ or ""))

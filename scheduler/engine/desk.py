@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
+import structlog
+
 from dsched.scheduler.core.message import (
     AgentHello,
     CheckpointSaved,
@@ -50,14 +52,17 @@ from dsched.scheduler.wire.agent import (
     UserData,
     Welcome,
 )
-from dsched.scheduler.wire.session import Forbidden, Stranger, Unknown
+from dsched.scheduler.wire.session import Doubled, Forbidden, Stranger, Unknown
 
 ORDERS_MAX: Final = 256  # waiting for one node; a node that takes none for so long is lost anyway
 DRAIN: Final = Millis(10_000)  # before a lease's end, when the job is not known any more
 HEARTBEAT: Final = Millis(10_000)
+SILENT: Final = 2 * HEARTBEAT  # an agent that lives has polled within this
 WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
 PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
 HANG: Final = Millis(300_000)  # floor of the agent's hang detection for jobs that report steps
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -66,6 +71,7 @@ class Seat:
 
     node: str
     session: str
+    boot: str
     lease: Instant = Instant(0)  # granted for certain: by an answer that is durable; the rows may be ahead of the disk
     seq: int = 0
     orders: list[Order] = field(default_factory=list)
@@ -81,6 +87,7 @@ class Desk:
         self._loop, self._key = loop, key
         self._address, self._checkpoints = address, checkpoints
         self._seats: dict[str, Seat] = {}
+        self._begun = loop.clock.now().wall  # who was heard before this daemon's start may be about to call again
 
     # -- what launches carry ---------------------------------------------------------------------------------------
 
@@ -114,13 +121,23 @@ class Desk:
             raise Unknown(name)
         for gone in self._seats.keys() - self._loop.state.nodes.keys():
             del self._seats[gone]
-        seat = Seat(name, self._sign("session", name, body["boot"]))
-        self._seats[name] = seat
+        self._refuse_double(name, body["boot"])
+        seat = self._seats[name] = Seat(name, self._sign("session", name, body["boot"]), body["boot"])
+        self._loop.state.heard[name] = self._loop.clock.now().wall
         groups = tuple(
             Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
         )
         seat.lease = await self._ask(AgentHello(node=name, boot=body["boot"], running=groups))
         return Welcome(session=seat.session, lease_until=seat.lease, seq=0)
+
+    def _refuse_double(self, name: str, boot: str) -> None:
+        """Whoever runs on a node can read the launch's secret there: it buys no second session beside a living one."""
+        seat, state = self._seats.get(name), self._loop.state
+        first = seat.boot if seat else state.nodes[name].boot
+        wait = state.heard.get(name, self._begun) + SILENT - self._loop.clock.now().wall
+        if first not in ("", boot) and wait > 0:
+            log.warning("agent.doubled", node=name, wait_ms=wait)
+            raise Doubled(f"another agent of {name} was heard less than {SILENT // 1_000} s ago", -(-wait // 1_000))
 
     async def poll(self, body: Poll) -> Orders:
         seat = self._seat(body["node"], body["session"])

@@ -17,3 +17,11 @@ class Stranger(AgentError):
 
 class Forbidden(AgentError):
     """Wrong secret, or a job that is not this node's."""
+
+
+class Doubled(AgentError):
+    """Another start of this node's agent was heard a moment ago, and may live: hello again after `wait_s`."""
+
+    def __init__(self, message: str, wait_s: int) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s

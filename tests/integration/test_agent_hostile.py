@@ -92,3 +92,14 @@ def test_what_is_in_use_or_being_unpacked_is_never_put_aside(tmp_path: Path) -> 
         (tmp_path / "work" / f"o{number}").mkdir()
         (tmp_path / "bundles" / f"o{number}").touch()
     assert put_aside(tmp_path, {"j"}, {"used"}) is None
+
+
+def test_an_agent_that_is_turned_away_waits_as_asked_and_gets_in(tmp_path: Path) -> None:
+    with agent(tmp_path) as running:
+        until(lambda: running.home.hellos)
+        running.home.turn_away = 1
+        running.home.forget()
+        until(lambda: len(running.home.hellos) == 2)
+        [away] = running.home.turned_away
+        assert running.home.greeted[1] - away >= 1.0
+        assert running.process.poll() is None

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from dsched.scheduler.core.state import JobState
+from dsched.scheduler.engine.desk import SILENT
 from tests.support.office import SPEC, Office, office
 from tests.support.stage import offer
 
@@ -25,10 +26,11 @@ class Agent:
     node: str
     secret: str
     session: str = ""
+    boot: str = "b"
     reports: int = 0
 
     async def call(self) -> httpx.Response:
-        body = {"node": self.node, "secret": self.secret, "boot": "b", "pid": 1, "cpus": 1, "memory_mib": 1}
+        body = {"node": self.node, "secret": self.secret, "boot": self.boot, "pid": 1, "cpus": 1, "memory_mib": 1}
         return await self.http.post("/agent/v1/hello", json={**body, "gpus": [], "running": [], "metadata": {}})
 
     async def hello(self) -> None:
@@ -104,6 +106,36 @@ async def test_wrong_secrets_and_unknown_nodes_are_told_apart(http: httpx.AsyncC
     assert (await stranger.log(b"x")).status_code == 401
     gone = Agent(http, "ds-gone.0", "", session="made up")
     assert (await gone.poll()).status_code == 410
+
+
+async def test_a_second_agent_gets_in_only_once_the_first_is_not_heard_any_more(
+    built: Office, http: httpx.AsyncClient, agent: Agent
+) -> None:
+    thief = Agent(http, agent.node, agent.secret, boot="another")
+    for _ in range(3):
+        built.clock.move(SILENT - 2_500)
+        refused = await thief.call()
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
+        assert refused.json()["error"]["code"] == "E429"
+        assert (await agent.poll()).status_code == 200  # whoever is refused takes nobody's session
+    built.clock.move(SILENT)
+    again = Agent(http, agent.node, agent.secret, boot="another")
+    await again.hello()
+    assert (await again.poll()).status_code == 200
+    assert (await agent.poll()).status_code == 401
+
+
+async def test_after_a_restart_of_the_daemon_the_first_agent_has_time_to_come_back(
+    built: Office, http: httpx.AsyncClient, agent: Agent
+) -> None:
+    built.clock.move(SILENT)
+    built.state.heard.clear()
+    built.desk._seats.clear()
+    built.desk._begun = built.clock.now().wall
+    assert (await Agent(http, agent.node, agent.secret, boot="another").call()).status_code == 429
+    await agent.hello()
+    built.clock.move(SILENT)
+    assert (await Agent(http, agent.node, agent.secret, boot="another").call()).status_code == 200
 
 
 async def test_a_fact_of_the_wrong_form_names_its_place(agent: Agent) -> None:

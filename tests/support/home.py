@@ -32,6 +32,8 @@ class FakeHome:
         self.status = 200  # of every call, where it is not 200
         self.log_status = 200
         self.refuse: Callable[[dict[str, Any]], bool] = lambda _fact: False  # 422 for the report that holds such a fact
+        self.turn_away = 0  # answer this many hellos with 429, a second to wait
+        self.turned_away: list[float] = []  # monotonic
         self.lose_answers = 0  # take this many reports and close the connection instead of an answer
         self.changed = threading.Condition()
         self._orders: list[dict[str, Any]] = []
@@ -122,6 +124,10 @@ class FakeHome:
         with self.changed:
             if body["secret"] != "secret":
                 return 403, {}
+            if self.turn_away:
+                self.turn_away -= 1
+                self.turned_away.append(time.monotonic())
+                return 429, {}
             self.hellos.append(body)
             self.greeted.append(time.monotonic())
             self.changed.notify_all()
@@ -236,6 +242,8 @@ def _handler(home: FakeHome) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self.send_response(status)
+            if status == 429:
+                self.send_header("Retry-After", "1")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
