@@ -205,6 +205,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 continue
 
 
+def _chunked(data: bytes) -> bytes:
+    pieces = [data[start : start + 1_000] for start in range(0, len(data), 1_000)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+
+
 def _handler(home: FakeHome) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -229,10 +234,7 @@ def _handler(home: FakeHome) -> type[BaseHTTPRequestHandler]:
                 self.send_response(200)
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                for start in range(0, len(data), 1_000):
-                    piece = data[start : start + 1_000]
-                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                self.wfile.write(b"0\r\n\r\n")
+                self.wfile.write(_chunked(data))
 
         def _json(self, answer: tuple[int, dict[str, Any]]) -> None:
             self._answer(answer[0], json.dumps(answer[1]).encode())
