@@ -89,7 +89,7 @@ def encode(built: Office) -> None:
 async def fan_out(built: Office, seconds: float) -> None:
     """Events published as fast as the readers of another process take them, in batches of 20."""
     reader = await spawn(built, "events", "/v1/events", WATCHERS, seconds)
-    while built.app.state.api.streams.open < WATCHERS:
+    while built.app.api.streams.open < WATCHERS:
         await asyncio.sleep(0.01)
     seq, end = built.broadcast.last_seq, time.monotonic() + seconds
     while time.monotonic() < end:

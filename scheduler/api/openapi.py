@@ -1,22 +1,32 @@
-"""Schemas for the documentation, made from the same types that the handlers read and write."""
+"""The documentation: paths by FastAPI from the table, schemas from the types that the handlers read and write.
+
+Imported by the first who asks: FastAPI takes a quarter of a second and answers no other request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final, get_args, get_origin
 
 import msgspec
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from dsched.scheduler.api.problem import JSON
 from dsched.scheduler.api.route import Route
 from dsched.scheduler.wire.api import Problem
 
 _REF: Final = "#/components/schemas/{name}"
+_INTERNAL: Final = "/agent/"  # a protocol between our own parts: not in the documentation
+_NO_TELEMETRY: Final[Any] = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
 
-def document(base: dict[str, Any], table: Iterable[Route]) -> dict[str, Any]:
-    """`base` as FastAPI makes it from the paths, with bodies, queries and answers filled in."""
-    routes = [route for route in table if route.path in base["paths"]]
+@cache
+def document(table: tuple[Route, ...]) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's of the paths, with bodies, queries and answers filled in."""
+    routes = [route for route in table if not route.path.startswith(_INTERNAL)]
+    app = FastAPI(title="dsched", routes=[_documented(route) for route in routes], telemetry=_NO_TELEMETRY)
+    base = app.openapi()
     forms: dict[str, Any] = {"Problem": Problem}
     for route in routes:
         for form in (_item(route.answer), route.body):
@@ -30,6 +40,21 @@ def document(base: dict[str, Any], table: Iterable[Route]) -> dict[str, Any]:
     for route in routes:
         _describe(base["paths"][route.path][route.method.lower()], route)
     return base
+
+
+def _documented(route: Route) -> APIRoute:
+    async def endpoint() -> None:
+        raise AssertionError("described, never called")
+
+    return APIRoute(
+        route.path,
+        endpoint,
+        methods=[route.method],
+        name=route.handler.__name__,
+        summary=(route.handler.__doc__ or "").strip(),
+        response_model=None,
+        status_code=route.status,
+    )
 
 
 def _describe(operation: dict[str, Any], route: Route) -> None:

@@ -93,6 +93,9 @@ def guarded(api: Api, route: Route) -> ASGIApp:
             answer = problem.answer(error)
         except ClientDisconnect:
             return  # nobody is left to be answered
+        except Exception as bug:  # the outermost of a request: the caller is told that it is ours, the server logs it
+            await problem.of_status(500, f"the daemon failed at this: {type(bug).__name__}")(scope, receive, send)
+            raise
         api.meter.add(route.method, route.path, answer.status_code, perf_counter() - started)
         await answer(scope, receive, send)
 

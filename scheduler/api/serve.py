@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
-from fastapi import FastAPI
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from dsched.scheduler.api import herald
+from dsched.scheduler.api.app import Application
 from dsched.scheduler.api.context import Api
 from dsched.scheduler.api.route import PEER
 from dsched.scheduler.api.routes.plans import warm
@@ -86,7 +86,7 @@ class PeerProtocol(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)[PEER] = self.peer
 
 
-async def serve(app: FastAPI, path: Path, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
+async def serve(app: Application, path: Path, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
     """Answer on the socket until `stop`, then let answers under way finish. Raises SocketTaken or OSError.
 
     `ready` is set once the socket answers.
@@ -110,7 +110,7 @@ async def serve(app: FastAPI, path: Path, stop: asyncio.Event, *, ready: asyncio
         server = await loop.create_unix_server(
             lambda: PeerProtocol(config, state, app_state={}, _loop=loop), sock=sock, backlog=BACKLOG
         )
-        api: Api = app.state.api
+        api = app.api
         listener = asyncio.create_task(herald.run(api), name="herald")
         try:
             if ready is not None:

@@ -228,7 +228,7 @@ async def test_what_runs_is_shown_anew_as_time_goes_by(built: Office, http: http
 async def test_an_event_is_in_the_snapshot_or_in_a_delta_and_never_in_both(
     built: Office, http: httpx.AsyncClient
 ) -> None:
-    watching = built.app.state.api.watch
+    watching = built.app.api.watch
     first, second = watching.follow(), watching.follow()
     await anext(first)
     await submit(http)
@@ -252,15 +252,15 @@ def data(frame: bytes) -> Any:
 async def test_a_watcher_that_does_not_keep_up_starts_again(
     built: Office, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower = built.app.state.api.watch.follow()
+    follower = built.app.api.watch.follow()
     assert b"event: snapshot" in await anext(follower)
-    (watcher,) = built.app.state.api.watch._watchers
+    (watcher,) = built.app.api.watch._watchers
     for _ in range(watch.PENDING_MAX + 1):
         watcher.put(b"x")
     assert b"event: resync" in await anext(follower)
     assert b"event: snapshot" in await anext(follower)
     await follower.aclose()
-    assert built.app.state.api.watch._task is None, "nobody watches, nothing is collected"
+    assert built.app.api.watch._task is None, "nobody watches, nothing is collected"
 
 
 async def test_too_many_streams_are_refused(built: Office, http: httpx.AsyncClient) -> None:
@@ -269,7 +269,7 @@ async def test_too_many_streams_are_refused(built: Office, http: httpx.AsyncClie
         assert (refused.status_code, refused.json()["error"]["retryable"]) == (503, True)
         await submit(http)
         await events.next()
-    while built.app.state.api.streams.open:
+    while built.app.api.streams.open:
         await asyncio.sleep(0)
     assert (await http.get("/v1/health")).status_code == 200
 

@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 
 from dsched.scheduler.api.app import create_app
 from dsched.scheduler.api.broadcast import Broadcast
@@ -74,7 +73,7 @@ class Office:
         self.logs = LogBook(folder / "logs", job_max=4096, piece_max=1024)
         self.bundles = Bundles(folder / "bundles", most=limits.bundle_bytes)
         self.stop = asyncio.Event()
-        self.app: FastAPI = create_app(
+        self.app = create_app(
             self.control,
             self.broadcast,
             self.desk,
