@@ -31,7 +31,7 @@ from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import Instant
 from dsched.scheduler.doctor import checks, providers
 from dsched.scheduler.engine.alerts import Alerts
-from dsched.scheduler.engine.clock import Clock
+from dsched.scheduler.engine.clock import Anchor, clock_since
 from dsched.scheduler.engine.control import Control
 from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.execute import Executor
@@ -51,6 +51,7 @@ EXIT_FAULT: Final = 70
 EXIT_PERSON: Final = 1
 BACKLOG_MAX: Final = 2_048  # transactions not yet on disk: beyond that a client is told to come again
 TICK_SECONDS: Final = 1.0  # leases, idle nodes and budgets are looked at this often; nothing urgent waits for it
+CLOCK: Final = "clock"  # meta: how far the host's clocks are apart
 COLLECT: Final = (20_000, 20, 50)  # a full collection with 10,000 jobs takes 40 ms; cycles are few, rows have none
 
 log = structlog.get_logger()
@@ -61,9 +62,10 @@ class Daemon:
 
     def __init__(self, config: Config, store: Store) -> None:
         self.config, self.store = config, store
-        self.clock = Clock()
+        self.clock = clock_since(store.queries.meta(CLOCK))
         recent = [(logged.seq, logged.event) for logged in store.queries.last_events(limit=100)]
         self.broadcast = Broadcast(store.seq, recent)
+        self._anchor: Anchor | None = None  # as it was remembered last
         terms = Terms(idle_keep=config.idle)
         policy = Policy(lease=config.lease, restart=config.restart, write=config.write)
         rng = random.Random()  # noqa: S311 - jitter, not secrets
@@ -208,6 +210,15 @@ class Daemon:
         state = self.loop.state
         self.store.put_progress(state.progress)
         self.store.put_quotes({key: offer.quote for key, offer in state.offers.items() if offer.quote is not None})
+        self._remember_clock()
+
+    def _remember_clock(self) -> None:
+        """Not while a jump still counts: a daemon that starts anew meanwhile has to notice it, too."""
+        over = self.clock.now().wall > self.loop.state.proofs_from
+        anchor = self.clock.anchor
+        if over and self.clock.settled and anchor is not None and anchor != self._anchor:
+            self._anchor = anchor
+            self.store.put_meta(CLOCK, anchor.text())
 
     def _publish(self, batch: Sequence[tuple[int, Event]]) -> None:
         self.control.seq = batch[-1][0]

@@ -11,7 +11,7 @@ from dsched.scheduler.core import ledger, lifecycle
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, avoiding, leave, remember
-from dsched.scheduler.core.message import CallTerminate, NodeNoticed, NodesSeen, SeenNode
+from dsched.scheduler.core.message import CallTerminate, ClockJumped, NodeNoticed, NodesSeen, SeenNode
 from dsched.scheduler.core.snapshot import Intent, Job, Node, PoolMemory
 from dsched.scheduler.core.state import INTENT, IntentFact, IntentState, JobFact, JobState, NodeFact, NodeState, step
 from dsched.scheduler.core.units import Instant, Millis
@@ -174,7 +174,7 @@ def watch(draft: Draft) -> None:
         node = draft.state.nodes.get(name)  # the end of one may have changed the next
         if node is None:
             continue
-        if now.wall > node.lease_until + terms.proof_margin:
+        if now.wall > node.lease_until + terms.proof_margin and now.wall > draft.state.proofs_from:
             ended = Instant(now.market - int((now.wall - node.lease_until) * draft.state.scale))
             _lease_ended(draft, node, ended)
         elif node.leaving:
@@ -183,6 +183,21 @@ def watch(draft: Draft) -> None:
             leave(draft, node, f"idle for {terms.idle_keep // 1000} s")
         elif node.state is NodeState.BOOTING and _booted_too_long(draft, node):
             leave(draft, node, f"not heard within {terms.boot_max // 1000} s of its launch")
+
+
+def clock_jumped(draft: Draft, message: ClockJumped) -> None:
+    """Wall time alone proves no lease over for a while: agents did not live the time that the clock skipped.
+
+    Set forward: until every lease granted before has ended on the clock of the agent that holds it. Slept: until every
+    agent has had its chance to call, or to end what it could not end in its sleep. Set back: proofs only come later.
+    """
+    wait = draft.policy.lease if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
+    until = Instant(draft.now.wall + wait + draft.terms.proof_margin)
+    if wait:
+        draft.set("proofs_from", max(until, draft.state.proofs_from))
+    set_by, slept = message.set_by / 1_000, message.slept / 1_000
+    held = f": for {(until - draft.now.wall) / 1_000:.0f} s no lease counts as over by its time" if wait else ""
+    draft.say("clock.jumped", why=f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{held}")
 
 
 def _booted_too_long(draft: Draft, node: Node) -> bool:

@@ -227,6 +227,14 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped:
+    """The wall clock was set by so much (negative: back), or this host slept: wall time is not what agents lived."""
+
+    set_by: Millis = Millis(0)
+    slept: Millis = Millis(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time has passed: leases, back-offs, idle nodes, budgets."""
 
@@ -261,6 +269,7 @@ Message = (
     | CheckpointSaved
     | FirstStep
     | Restarted
+    | ClockJumped
     | Tick
     | Place
     | AlertTried

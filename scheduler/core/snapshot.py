@@ -266,6 +266,7 @@ class State:
     era: int = 1  # rises after a restore from backup, so that tokens and generations cannot come back
     cluster: str = ""
     hold_until: Instant = Instant(0)  # wall: after a restore, until every lease of the lost time has ended
+    proofs_from: Instant = Instant(0)  # wall: after a jump of the clock, no lease counts as over before
     scale: float = 1.0  # market ms per wall ms
     offers: dict[str, Offer] = field(default_factory=dict)
     progress: dict[str, Progress] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from dsched.scheduler.core.message import (
     AlertTried,
     CallObserve,
     CheckpointSaved,
+    ClockJumped,
     Effect,
     FirstStep,
     Launched,
@@ -106,6 +107,8 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return agent.first_step(draft, message)
         case Restarted():
             return _restarted(draft)
+        case ClockJumped():
+            return fleet.clock_jumped(draft, message)
         case Tick():
             return _tick(draft)
         case Place():

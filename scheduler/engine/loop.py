@@ -20,7 +20,7 @@ import structlog
 
 from dsched.scheduler.core.draft import Dice
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.message import Effect, Message, Place, Refusal
+from dsched.scheduler.core.message import ClockJumped, Effect, Message, Place, Refusal
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.step import handle
@@ -105,6 +105,9 @@ class Loop:
         flight = _Flight(None, [], [], [])
         now = self.clock.now()
         until = time.monotonic() + TURN_SECONDS
+        if (jump := self.clock.jumped()) is not None:  # before any message that would judge by the new time
+            log.warning("clock.jumped", set_by_ms=jump.set_by, slept_ms=jump.slept)
+            self._handle(ClockJumped(set_by=jump.set_by, slept=jump.slept), now, flight)
         for _ in range(min(BATCH, len(self._inbox))):
             message, answer = self._inbox.popleft()
             result = self._handle(message, now, flight)

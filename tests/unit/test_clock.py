@@ -1,0 +1,172 @@
+"""Clocks that are set or sleep: noticed once, also across a restart of the daemon, and no lease is over by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsched.scheduler.core.message import ClockJumped, Launched, RenewLease, SeenNode, Submit, Tick
+from dsched.scheduler.core.state import NodeState
+from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Instant, Millis, Moment
+from dsched.scheduler.engine.clock import Anchor, Clock, Jump, Reading, clock_since, read_clocks
+from tests.support.rig import Rig, settle
+from tests.support.stage import Stage, offer, spec
+
+
+@dataclass
+class Host:
+    """A computer's clocks by hand."""
+
+    wall: int = 1_000_000_000
+    boot: int = 5_000_000
+    monotonic: int = 4_000_000
+
+    def read(self) -> Reading:
+        return Reading(self.wall, self.boot, self.monotonic)
+
+    def live(self, time: int) -> None:
+        self.wall += time
+        self.boot += time
+        self.monotonic += time
+
+    def sleep(self, time: int) -> None:
+        self.wall += time
+        self.boot += time
+
+
+def clock_of(host: Host, **more: object) -> Clock:
+    clock = Clock(read=host.read, **more)  # type: ignore[arg-type]
+    clock.now()
+    return clock
+
+
+def test_time_that_passes_is_no_jump() -> None:
+    host = Host()
+    clock = clock_of(host)
+    for _ in range(100):
+        host.live(HOUR)
+        host.wall += 1  # the rounding of a reading, or a clock that is bent
+        assert clock.now().wall == host.wall
+        host.wall -= 1
+    assert clock.jumped() is None
+
+
+def test_a_clock_that_is_set_is_followed_and_told_once() -> None:
+    host = Host()
+    clock = clock_of(host)
+    host.live(MINUTE)
+    for by in (HOUR, -2 * HOUR):
+        host.wall += by
+        assert clock.now().wall == host.wall
+        assert not clock.settled
+        assert clock.jumped() == Jump(Millis(by), Millis(0))
+        clock.now()
+        assert clock.jumped() is None
+
+
+def test_small_steps_count_once_they_sum_up() -> None:
+    host = Host()
+    clock = clock_of(host)
+    for _ in range(3):
+        host.wall += 400
+        clock.now()
+    assert clock.jumped() == Jump(Millis(1_200), Millis(0))
+
+
+def test_a_suspend_is_told_apart_from_a_clock_that_was_set() -> None:
+    host = Host()
+    clock = clock_of(host)
+    host.sleep(HOUR)
+    clock.now()
+    host.wall += MINUTE
+    clock.now()
+    assert clock.jumped() == Jump(MINUTE, HOUR)
+
+
+def test_what_jumped_while_no_daemon_ran_is_noticed_at_its_start() -> None:
+    host = Host()
+    before = clock_of(host).anchor
+    assert before is not None
+    host.live(HOUR)
+    assert clock_of(host, anchor=Anchor.of(before.text())).jumped() is None
+    host.wall += HOUR
+    assert clock_of(host, anchor=Anchor.of(before.text())).jumped() == Jump(HOUR, Millis(0))
+
+
+def test_an_anchor_of_another_boot_or_none_at_all_is_no_jump() -> None:
+    for text in (None, "", "{}", "[1]", '{"boot": "x", "offset": "y", "slept": 0}', Anchor("another", 0, 0).text()):
+        clock = clock_since(text)
+        clock.now()
+        assert clock.jumped() is None
+
+
+def test_the_real_clocks_are_read_together() -> None:
+    reading = read_clocks()
+    assert reading.wall > reading.boot >= reading.monotonic > 0
+
+
+# -- what the core makes of it ---------------------------------------------------------------------------------------
+
+
+def running() -> tuple[Stage, str]:
+    stage = Stage(offer("us-east-1a", 20.0))
+    stage.run()
+    return stage, stage.job().nodes[0]
+
+
+def test_after_a_jump_forward_a_lease_is_not_over_until_it_must_be_over_on_its_agents_clock() -> None:
+    stage, node = running()
+    stage.now = Moment(Instant(stage.now.wall + 3 * HOUR), stage.now.market)
+    stage.tell(ClockJumped(set_by=Millis(3 * HOUR)))
+    stage.wait(0)
+    assert node in stage.state.nodes
+    stage.wait(stage.policy.lease)
+    assert node in stage.state.nodes
+    stage.wait(stage.terms.proof_margin + 1)
+    assert node not in stage.state.nodes
+    assert stage.job().generation == 1
+    assert "clock.jumped" in stage.kinds()
+
+
+def test_an_agent_that_calls_after_the_jump_keeps_its_node() -> None:
+    stage, node = running()
+    stage.now = Moment(Instant(stage.now.wall + 3 * HOUR), stage.now.market)
+    stage.tell(ClockJumped(set_by=Millis(3 * HOUR)))
+    stage.wait(0)
+    stage.tell(RenewLease(node=node))
+    stage.wait(stage.terms.proof_margin + SECOND)
+    assert stage.state.nodes[node].state is NodeState.READY
+    assert stage.job().generation == 1
+
+
+def test_after_a_sleep_agents_get_a_minute_to_call() -> None:
+    stage, node = running()
+    stage.now = Moment(Instant(stage.now.wall + HOUR), Instant(stage.now.market + HOUR))
+    stage.tell(ClockJumped(slept=Millis(HOUR)))
+    stage.wait(stage.terms.silent)
+    assert node in stage.state.nodes
+    stage.wait(stage.terms.proof_margin + 1)
+    assert node not in stage.state.nodes
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
+    stage, _ = running()
+    stage.tell(ClockJumped(set_by=Millis(-HOUR)))
+    assert stage.state.proofs_from == 0
+
+
+async def test_the_loop_hears_of_a_jump_before_it_judges_by_the_new_time() -> None:
+    host = Host()
+    async with Rig(Clock(read=host.read)) as rig:
+        await rig.loop.send(Submit(spec=spec(), key="k"))
+        (intent,) = rig.loop.state.intents.values()
+        machine = SeenNode(
+            ref="i-1", token=intent.id, index=0, pool=intent.pool, alive=True, launched=rig.clock.now().market
+        )
+        await rig.loop.send(Launched(intent=intent.id, nodes=(machine,)))
+        host.wall += 3 * HOUR
+        await rig.loop.send(Tick())
+        await settle()
+        assert list(rig.loop.state.nodes) == list(intent.nodes)
+        assert [event.kind for _, event in rig.published if event.kind in ("clock.jumped", "node.gone")] == [
+            "clock.jumped"
+        ]
