@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import accumulate
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -195,13 +196,12 @@ class Store:
         """Make the batch durable. Returns for each command the seq that the log had reached with it."""
         if not any(command.records or command.meta for command in batch):
             return [self._durable] * len(batch)
-        reached = []
+        reached = [*accumulate((len(command.records) for command in batch), initial=self._durable)][1:]
         with transaction(self._connection):
+            self._log.write(record for command in batch for record in command.records)
             for command in batch:
-                self._log.write(command.records)
                 if command.meta:
                     self._connection.execute(_PUT_META, command.meta)
-                reached.append(self._log.seq)
         self.commits += 1
         self._unmoved += PAGES_PER_COMMIT + PAGES_PER_EVENT * (self._log.seq - self._durable)
         self._durable = self._log.seq
