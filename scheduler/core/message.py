@@ -31,9 +31,12 @@ class Refusal(Exception):
     E406 no hardware could ever do    E410 the node is not ours any more
     """
 
-    def __init__(self, code: str, message: str, hint: str = "", where: str = "") -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", where: str = "", nearest: Instant | None = None
+    ) -> None:
+        """`nearest`: the deadline that could be promised; on the market's clock."""
         super().__init__(message)
-        self.code, self.message, self.hint, self.where = code, message, hint, where
+        self.code, self.message, self.hint, self.where, self.nearest = code, message, hint, where, nearest
 
 
 # -- people ---------------------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
         "E407",
         f"no offer finishes by the deadline; the earliest finish is {late:.1f} h later, on {nearest.offer}",
         hint=f"move the deadline by {late:.1f} h or more, or allow more GPUs or other capacity",
-        where="deadline",
+        where="finish_by",
+        nearest=nearest.finish,
     )
 
 
@@ -263,7 +264,7 @@ def refused(draft: Draft, message: LaunchRefused) -> None:
     if intent is None:
         return
     error = f"{message.by}: {message.why}"
-    fleet.settle_intent(draft, intent, IntentFact.REFUSE, "refused", error)
+    fleet.settle_intent(draft, intent, IntentFact.REFUSE, "refused", error, str(message.by))
     memory = state.pools.get(intent.pool.id)
     known = memory is not None and memory.cool_until > draft.now.market and memory.why == message.why
     _cool(draft, intent, message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Final
 
@@ -13,6 +13,8 @@ DURATION_PATTERN: Final = r"^ *([0-9]+(\.[0-9]+)? *(ms|s|m|h|d|w) *)+$"
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)")
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _YEAR: Final = 365 * _UNITS["d"]  # no duration is longer: a typo, not a plan
+
+_TYPING: Final = 5 * _UNITS["m"]  # what is promised now is still promised when somebody has written it down
 
 MEMORY_PATTERN: Final = r"^ *[0-9]+ *(GB|GiB|G) *$"
 _MONEY: Final = re.compile(r"\$?\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)(?:\s*/\s*h)?")
@@ -31,6 +33,17 @@ def duration(text: str) -> Millis:
     if not 0 < total <= _YEAR:
         raise ValueError(f"{text!r} is not between 1 ms and a year")
     return Millis(int(total))
+
+
+def written(at: Instant) -> str:
+    """An instant as a spec's `finish_by`: whole minutes, and never before it."""
+    return datetime.fromtimestamp(-(-(at + _TYPING) // _UNITS["m"]) * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def within(at: Instant, now: Instant) -> str:
+    """An instant as a spec's `within`: "13h12m", and never before it."""
+    hours, minutes = divmod(-(-(at + _TYPING - now) // _UNITS["m"]), 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m"
 
 
 def memory_gib(text: str) -> int:

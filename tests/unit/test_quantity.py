@@ -68,3 +68,13 @@ def test_gpu_memory_is_counted_as_the_vendors_do() -> None:
     assert q.memory_gib("80GB") == q.memory_gib("80 GiB") == 80
     with pytest.raises(ValueError, match="80GB"):
         q.memory_gib("80")
+
+
+def test_an_instant_is_written_so_that_it_can_be_a_deadline_minutes_later() -> None:
+    at = instant(FRIDAY.replace(hour=18, second=1))
+    text = q.written(at)
+    assert text == "2026-11-20T18:06Z"
+    assert q.deadline(text, instant(FRIDAY)) > at
+    assert q.within(at, instant(FRIDAY)) == "4h06m"
+    assert instant(FRIDAY) + q.duration(q.within(at, instant(FRIDAY))) > at
+    assert q.within(at, at) == "5m"

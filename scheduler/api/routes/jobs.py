@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice
@@ -23,10 +24,10 @@ from dsched.scheduler.api.routes.plans import read_spec
 from dsched.scheduler.api.rows import burn, held_nodes, shown
 from dsched.scheduler.api.watch import encoded_rows
 from dsched.scheduler.auth.permission import Permission
-from dsched.scheduler.core.message import Act, Action, Submit
+from dsched.scheduler.core.message import Act, Action, Refusal, Submit
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.units import text, usd
+from dsched.scheduler.core.units import Moment, text, usd
 from dsched.scheduler.wire import api as wire
 
 KEY_MAX: Final = 200  # characters of an idempotency key
@@ -51,8 +52,23 @@ async def submit(api: Api, call: Call) -> Response:
     # a key belongs to its user: nobody is answered with another one's job
     key = f"{call.principal.name}/{key or secrets.token_hex(16)}"
     known = await _known(api, key) if body.get("key") else None
-    job = known or await api.control.send(Submit(spec=spec, key=key, plan=body.get("plan", "")))
+    try:
+        job = known or await api.control.send(Submit(spec=spec, key=key, plan=body.get("plan", "")))
+    except Refusal as refusal:
+        raise _with_remedy(refusal, body["spec"], api.control.now()) from None
     return answer.encoded(await _row(api, job), 201)
+
+
+def _with_remedy(refusal: Refusal, spec: Mapping[str, Any], now: Moment) -> Refusal:
+    """A deadline that nothing can meet: the nearest one, in the words of the field that the spec has."""
+    from dsched.scheduler.wire.quantity import within, written  # loaded with the spec's reader, by the first submission
+
+    if refusal.nearest is None:
+        return refusal
+    field = "within" if spec.get("within") else "finish_by"
+    least = within(refusal.nearest, now.market) if field == "within" else written(refusal.nearest)
+    hint = f"{field}: {least} or later, or allow more GPUs or other capacity"
+    return Refusal(refusal.code, refusal.message, hint, field, refusal.nearest)
 
 
 async def _known(api: Api, key: str) -> str | None:
