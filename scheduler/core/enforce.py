@@ -53,9 +53,9 @@ def watch(draft: Draft) -> None:
         limit = to_charge(budget.limit)
         stop = spent + _drain_cost(state, budget) >= limit
         reached = [level for level in LEVELS if spent * 100 >= limit * level or (level == LEVELS[-1] and stop)]
-        for level in reached:
-            if level not in budget.fired:
-                budget = _fire(draft, budget, level, spent)
+        passed = tuple(level for level in reached if level not in budget.fired)
+        if passed:
+            budget = _fire(draft, budget, passed, spent)
         if stop and not budget.exhausted:
             draft.say("budget.exhausted", _change(budget, {"exhausted": True}), why=f"budget {budget.name} is spent")
             _hold(draft, budget.name)
@@ -72,8 +72,10 @@ def _drain_cost(state: State, budget: Budget) -> Charge:
     return Charge(total)
 
 
-def _fire(draft: Draft, budget: Budget, level: int, spent: Charge) -> Budget:
+def _fire(draft: Draft, budget: Budget, passed: tuple[int, ...], spent: Charge) -> Budget:
+    """One alert, of the highest level that was passed since the last look: the others say nothing more."""
     assert budget.limit is not None
+    level = max(passed)
     used, limit = text(to_micro_usd(spent)), text(budget.limit)
     alert = Alert(
         id=f"budget-{budget.name}-{level}-{draft.now.wall}",
@@ -82,7 +84,7 @@ def _fire(draft: Draft, budget: Budget, level: int, spent: Charge) -> Budget:
         title=f"budget {budget.name}: {level} %",
         text=f"${used} of ${limit} spent. " + _consequence(budget.name, level) + _spenders(draft.state, budget.name),
     )
-    fired = {"fired": (*budget.fired, level)}
+    fired = {"fired": (*budget.fired, *passed)}
     changes = [_change(budget, fired), insert("alert", alert.id, alert)]
     draft.say("budget.alert", *changes, why=alert.title, data={"level": level, "spent": used, "limit": limit})
     draft.do(SendAlert(id=alert.id))

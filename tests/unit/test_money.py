@@ -85,6 +85,15 @@ def test_alerts_fire_once_per_level_and_at_the_limit_jobs_checkpoint_and_are_hel
     assert usd(79) * HOUR < s.state.budgets["default"].spent < usd(80) * HOUR
 
 
+def test_levels_that_are_passed_at_one_look_ring_once_with_the_highest() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.tell(SetBudget(name="default", limit=usd(0)))
+    assert [alert.id.split("-")[2] for alert in s.asked(SendAlert)] == ["100"]
+    assert s.state.budgets["default"].fired == (50, 80, 100)
+    s.wait(1_000)
+    assert not s.asked(SendAlert)
+
+
 def test_raising_the_limit_lets_the_held_jobs_go_on() -> None:
     s = Stage(offer(CHEAP, 20.0))
     s.tell(SetBudget(name="default", limit=usd(0)))
