@@ -1,13 +1,15 @@
 """A cloud in memory: deterministic, with every fault that real ones have. Clock and dice are passed in.
 
 It is synchronous, so that a simulator can drive it on a virtual clock; provider.py puts the port in front of it.
-Nothing happens by itself: each call first settles what is due by now (boots, notices, leases, lag).
+Nothing happens by itself: each call first settles what is due by now (boots, notices, leases, lag). A call costs what
+is due and what lives, not what ever lived, so that weeks of a busy fleet can be simulated.
 """
 
 from __future__ import annotations
 
+import heapq
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -57,7 +59,10 @@ class Machine:
 
 
 class FakeCloud:
-    """`hear` is called with every hint. `lag`: how long (wall) a new node and an end stay unseen by `nodes`."""
+    """`hear` is called with every hint. `lag`: how long (wall) a new node and an end stay unseen by `nodes`.
+
+    `listed`: how long (wall) an end stays on the list; None: for ever.
+    """
 
     def __init__(
         self,
@@ -68,24 +73,31 @@ class FakeCloud:
         name: str = "fake",
         quota: int = 10_000,
         lag: Millis = Millis(0),
+        listed: Millis | None = None,
     ) -> None:
         self.name = name
         self.now = now
         self.rng = rng
         self.quota = quota
         self.lag = lag
+        self.listed = listed
         self.hear: list[Callable[[Notice], None]] = []
         self._stocks = {stock.pool: stock for stock in stocks}
         self._sales: dict[str, Launch] = {}
         self._machines: dict[NodeRef, Machine] = {}  # ours
         self._foreign: dict[NodeRef, Machine] = {}  # other people's: never seen by the port
+        self._alive: dict[NodeRef, None] = {}  # in the order of their launch
+        self._ended: deque[NodeRef] = deque()  # still listed, oldest end first
+        self._used: Counter[Pool] = Counter()
+        self._due: list[tuple[int, int, NodeRef]] = []  # a heap; an entry that nothing is due by any more is skipped
+        self._armed = 0
 
     # What the port asks.
 
     def offers(self) -> list[Offer]:
         self.settle()
-        used, market = self._used(), self.now().market
-        return [_offer(stock, market, used[stock.pool]) for stock in self._stocks.values()]
+        market = self.now().market
+        return [_offer(stock, market, self._used[stock.pool]) for stock in self._stocks.values()]
 
     def launch(self, want: Launch) -> list[Node]:
         """All or nothing. The same token gives the same nodes, dead ones included."""
@@ -99,12 +111,17 @@ class FakeCloud:
         for index in range(want.count):
             machine = self._new(want, index)
             self._machines[machine.node.ref] = machine
+            self._alive[machine.node.ref] = None
+            self._used[want.pool] += 1
+            self._arm(machine)
         return [self._machines[self._ref(want, index)].node for index in range(want.count)]
 
     def nodes(self, tokens: Collection[str] | None = None) -> list[Node]:
         self.settle()
         wall = self.now().wall
-        seen = [_seen(one, wall, self.lag) for one in self._machines.values() if wall - one.born >= self.lag]
+        self._unlist(wall)
+        machines = [self._machines[ref] for ref in (*self._ended, *self._alive)]
+        seen = [_seen(one, wall, self.lag) for one in machines if wall - one.born >= self.lag]
         return [node for node in seen if tokens is None or node.token in tokens]
 
     def terminate(self, refs: Collection[NodeRef]) -> None:
@@ -116,7 +133,7 @@ class FakeCloud:
         self.settle()
         for ref in refs:
             if (machine := self._living(ref)) and machine.lease_until < until:
-                self._machines[ref] = replace(machine, lease_until=until)
+                self._arm(self._put(replace(machine, lease_until=until)))
 
     # Levers.
 
@@ -148,7 +165,7 @@ class FakeCloud:
             self._end(ref, EndReason.INTERRUPTED)
             return
         deadline = Instant(self.now().wall + self._stocks[machine.node.pool].notice)
-        self._machines[ref] = replace(machine, notice=deadline)
+        self._arm(self._put(replace(machine, notice=deadline)))
         self._tell(Notice(kind=NoticeKind.INTERRUPT, ref=ref, deadline=deadline))
 
     def rebalance(self, ref: NodeRef) -> None:
@@ -170,8 +187,9 @@ class FakeCloud:
         self._machines[ref] = replace(self._machines[ref], undead=True)
 
     def release(self, ref: NodeRef) -> None:
-        self._machines[ref] = replace(self._machines[ref], undead=False)
-        self.settle()
+        machine = self._put(replace(self._machines[ref], undead=False))
+        self._arm(machine)
+        self._settle(machine)
 
     def foreign(self, pool: Pool) -> NodeRef:
         """A machine of somebody else in the same account."""
@@ -186,7 +204,7 @@ class FakeCloud:
     def running(self) -> list[Machine]:
         """Every machine of ours that runs, whatever the port tells."""
         self.settle()
-        return [machine for machine in self._machines.values() if machine.ended is None]
+        return [self._machines[ref] for ref in self._alive]
 
     def everything(self) -> list[Machine]:
         """Every machine of ours, the dead ones too."""
@@ -196,30 +214,53 @@ class FakeCloud:
         return self._machines.get(ref) or self._foreign[ref]
 
     def next_due(self) -> Instant | None:
-        """Wall: when something will happen by itself."""
-        due = [at for machine in self._machines.values() for at in self._dues(machine)]
-        return min(due, default=None)
+        """Wall: when something may happen by itself, at the earliest."""
+        while self._due and self._living(self._due[0][2]) is None:
+            heapq.heappop(self._due)
+        return Instant(self._due[0][0]) if self._due else None
 
     def settle(self) -> None:
-        """Bring about all that is due by now, in its order."""
+        """Bring about all that is due by now."""
         wall = self.now().wall
-        for ref, machine in list(self._machines.items()):
-            if machine.ended is not None:
-                continue
-            if (
-                machine.node.status is NodeStatus.PENDING
-                and wall >= machine.born + self._stocks[machine.node.pool].boot
-            ):
-                self._machines[ref] = replace(machine, node=replace(machine.node, status=NodeStatus.RUNNING))
-            if machine.notice is not None and wall >= machine.notice:
-                self._end(ref, EndReason.INTERRUPTED)
-            elif wall >= machine.lease_until:
-                self._end(ref, EndReason.LEASE)
-            elif machine.ending is not None:
-                self._end(ref, machine.ending)
+        while self._due and self._due[0][0] <= wall:
+            _, _, ref = heapq.heappop(self._due)
+            if (machine := self._living(ref)) is not None:
+                self._settle(machine)
+
+    def _settle(self, machine: Machine) -> None:
+        wall, ref = self.now().wall, machine.node.ref
+        booted = wall >= machine.born + self._stocks[machine.node.pool].boot
+        if machine.node.status is NodeStatus.PENDING and booted:
+            machine = self._put(replace(machine, node=replace(machine.node, status=NodeStatus.RUNNING)))
+        if machine.notice is not None and wall >= machine.notice:
+            self._end(ref, EndReason.INTERRUPTED)
+        elif wall >= machine.lease_until:
+            self._end(ref, EndReason.LEASE)
+        elif machine.ending is not None:
+            self._end(ref, machine.ending)
+
+    def _arm(self, machine: Machine) -> None:
+        """Look at it again whenever something is due."""
+        boot = Instant(machine.born + self._stocks[machine.node.pool].boot)
+        booting = [boot] if machine.node.status is NodeStatus.PENDING else []
+        for due in (*booting, machine.lease_until, *([machine.notice] if machine.notice is not None else [])):
+            self._armed += 1
+            heapq.heappush(self._due, (due, self._armed, machine.node.ref))
+
+    def _put(self, machine: Machine) -> Machine:
+        self._machines[machine.node.ref] = machine
+        return machine
+
+    def _unlist(self, wall: Instant) -> None:
+        """Forget the ends that are too old to be told."""
+        while self.listed is not None and self._ended:
+            ended = self._machines[self._ended[0]].ended
+            if ended is None or wall - ended <= self.listed:
+                return
+            self._ended.popleft()
 
     def _admit(self, want: Launch) -> None:
-        stock, used = self._stocks.get(want.pool), self._used()
+        stock, used = self._stocks.get(want.pool), self._used
         if stock is None or want.count < 1:
             raise Invalid("InvalidParameterValue", f"{want.count} x {want.pool.id}")
         if want.lease_until <= self.now().wall:
@@ -254,25 +295,18 @@ class FakeCloud:
             return
         by, now = machine.ending or by, self.now()
         if machine.undead:
-            self._machines[ref] = replace(machine, ending=by, node=replace(machine.node, status=NodeStatus.STOPPING))
+            self._put(replace(machine, ending=by, node=replace(machine.node, status=NodeStatus.STOPPING)))
             return
         gone = replace(machine.node, status=NodeStatus.GONE, ended_at=now.market, ended_by=by)
-        self._machines[ref] = replace(machine, node=gone, ending=by, ended=now.wall)
+        self._put(replace(machine, node=gone, ending=by, ended=now.wall))
+        del self._alive[ref]
+        self._ended.append(ref)
+        self._used[machine.node.pool] -= 1
         self._tell(Notice(kind=NoticeKind.GONE, ref=ref))
 
     def _living(self, ref: NodeRef) -> Machine | None:
         machine = self._machines.get(ref)
         return machine if machine is not None and machine.ended is None else None
-
-    def _used(self) -> Counter[Pool]:
-        return Counter(machine.node.pool for machine in self._machines.values() if machine.ended is None)
-
-    def _dues(self, machine: Machine) -> list[Instant]:
-        if machine.ended is not None or machine.undead:
-            return []
-        boot = Instant(machine.born + self._stocks[machine.node.pool].boot)
-        booting = [boot] if machine.node.status is NodeStatus.PENDING else []
-        return [*booting, machine.lease_until, *([machine.notice] if machine.notice is not None else [])]
 
     def _tell(self, notice: Notice) -> None:
         for listener in list(self.hear):
