@@ -157,6 +157,16 @@ async def test_a_plan_can_be_pinned_and_changes_nothing(built: Office, http: htt
     assert problem(await http.post("/v1/jobs", json=wish), 409)["hint"]
 
 
+async def test_a_job_that_waits_behind_one_of_its_kind_is_explained_by_what_holds_now(http: httpx.AsyncClient) -> None:
+    for name in ("first", "second"):
+        await submit(http, name=name, max_price="1")
+    (stored,) = (await http.get("/v1/jobs/first/explain")).json()["items"]
+    (now,) = (await http.get("/v1/jobs/second/explain")).json()["items"]
+    assert (now["id"], now["job"], now["name"]) == ("", "j2", "second")
+    assert now["summary"] == stored["summary"]
+    assert "over-price-max" in now["summary"]
+
+
 async def test_the_stored_decision_explains_the_job(http: httpx.AsyncClient) -> None:
     await submit(http)
     (plan,) = (await http.get("/v1/jobs/moe/explain")).json()["items"]

@@ -173,10 +173,16 @@ def _would_migrate(api: Api, action: Action, job: Job, to: tuple[str, ...]) -> d
 
 
 async def explain(api: Api, call: Call) -> Response:
-    """The stored decisions about a job, newest last."""
+    """The stored decisions about a job, newest last.
+
+    Of jobs that wait for the same, only the first has a decision stored: the others are answered with what holds now.
+    """
     job = await find(api, call.part("id"))
     stored = await asyncio.to_thread(api.queries.decisions, job.id)
     name = job.spec.name
+    if not stored and job.state is JobState.QUEUED:
+        at = api.control.now().market
+        return answer.items([{**api.control.dry_run(job.spec), "id": "", "job": job.id, "name": name, "at": at}])
     return answer.items(
         {**made.report, "id": made.id, "job": job.id, "name": name, "at": made.at.market} for made in stored
     )
