@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import structlog
 
-from dsched.providers.base import Launch, Leased, NodeRef, Provider, ProviderError
+from dsched.providers.base import Leased, NodeRef, Provider, ProviderError
 from dsched.scheduler.core.message import (
     CallLaunch,
     CallObserve,
     CallRenew,
     CallTerminate,
     Effect,
-    Launched,
     LaunchUnanswered,
     Message,
     SendAlert,
@@ -33,7 +32,7 @@ from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm
-from dsched.scheduler.engine.translate import failed, seen
+from dsched.scheduler.engine.translate import launch_of, launched
 from dsched.scheduler.wire.agent import UserData
 
 CALLS: Final = 32  # provider calls under way at a time: their quotas are a few per second
@@ -116,21 +115,9 @@ class Executor:
         provider = self._providers.get(intent.provider)
         if provider is None:
             return LaunchUnanswered(intent=name, why=f"no provider {intent.provider} is set up", retry=Millis(MINUTE))
-        want = Launch(
-            token=intent.id,
-            pool=intent.pool,
-            count=intent.count,
-            user_data=json.dumps(self._user_data(intent), sort_keys=True),
-            lease_until=intent.lease_until,
-            price_max=intent.price_max,
-            tags={"dsched:cluster": self._loop.state.cluster, "dsched:token": intent.id},
-        )
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                return Launched(intent=name, nodes=seen(await provider.launch(want)))
-        except ProviderError as error:
-            log.info("launch.failed", intent=name, pool=intent.pool.id, error=str(error))
-            return failed(name, error)
+        want = launch_of(intent, self._loop.state.cluster, json.dumps(self._user_data(intent), sort_keys=True))
+        async with asyncio.timeout(CALL_SECONDS):
+            return await launched(provider, want)
 
     async def _terminate(self, effect: CallTerminate) -> None:
         """A failure is no fact: the core asks again until a list proves the end."""

@@ -23,9 +23,9 @@ from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import ClockJumped, Effect, Message, Place, Refusal
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import State
-from dsched.scheduler.core.step import handle
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.engine.clock import Clock
+from dsched.scheduler.engine.mind import Mind
 
 BATCH: Final = 512  # messages per transaction: a commit of this size stays in the low milliseconds
 TURN_SECONDS: Final = 0.02  # the core thinks so long, then the event loop gets its turn: readers wait no longer
@@ -64,14 +64,26 @@ class Loop:
         publish: Callable[[Sequence[tuple[int, Event]]], None],
         carry: Callable[[Sequence[Effect]], None],
     ) -> None:
-        self.state, self.clock = state, clock
-        self.policy, self.terms = policy, terms
+        self.clock = clock
+        self.mind = Mind(state, rng, policy, terms)
         self.faults = 0  # messages that broke the core: a bug each, counted for metrics and doctor
-        self._store, self._rng = store, rng
+        self._store = store
         self._publish, self._carry = publish, carry
         self._inbox: deque[tuple[Message, asyncio.Future[Any] | None]] = deque()
         self._wake = asyncio.Event()
         self._flights: asyncio.Queue[_Flight] = asyncio.Queue(FLIGHTS)
+
+    @property
+    def state(self) -> State:
+        return self.mind.state
+
+    @property
+    def policy(self) -> Policy:
+        return self.mind.policy
+
+    @property
+    def terms(self) -> Terms:
+        return self.mind.terms
 
     def post(self, message: Message) -> None:
         """Tell the core something; nobody waits for an answer."""
@@ -123,7 +135,7 @@ class Loop:
 
     def _handle(self, message: Message, now: Any, flight: _Flight) -> Any:
         try:
-            step = handle(self.state, message, now, self._rng, self.policy, self.terms)
+            step = self.mind.handle(message, now)
         except Refusal as refusal:
             return refusal
         except Exception as fault:  # the outermost loop: nothing changed, the next message may be sound

@@ -11,10 +11,10 @@ from typing import Final
 import structlog
 
 from dsched.providers.base import Notice, NoticeKind, Provider, ProviderError
-from dsched.scheduler.core.message import NodeNoticed, NodesSeen, OffersSeen
+from dsched.scheduler.core.message import NodesSeen, OffersSeen
 from dsched.scheduler.core.units import Instant
 from dsched.scheduler.engine.loop import Loop
-from dsched.scheduler.engine.translate import seen
+from dsched.scheduler.engine.translate import noticed, seen
 
 CALL_SECONDS: Final = 30.0  # beyond that the answer would be stale
 
@@ -95,7 +95,5 @@ class Observer:
             self.ask_prices()
             return
         self.look()
-        if notice.kind is NoticeKind.INTERRUPT and notice.ref is not None and notice.deadline is not None:
-            for node in self._loop.state.nodes.values():
-                if node.ref == notice.ref.id and node.pool.provider == self.name:
-                    self._loop.post(NodeNoticed(node=node.id, deadline=notice.deadline, source="provider"))
+        for message in noticed(self._loop.state, self.name, notice):
+            self._loop.post(message)

@@ -1,12 +1,25 @@
-"""Between the provider port's types and the core's messages: plain functions, no decisions."""
+"""Between the provider port's types and the core's messages: plain functions, no decisions.
+
+The daemon's executor and the simulator both speak to clouds through these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
+
 from dsched.providers import base
-from dsched.scheduler.core.message import LaunchRefused, LaunchUnanswered, RefusedBy, SeenNode
+from dsched.scheduler.core.message import (
+    Launched,
+    LaunchRefused,
+    LaunchUnanswered,
+    NodeNoticed,
+    RefusedBy,
+    SeenNode,
+)
+from dsched.scheduler.core.snapshot import Intent, State
 from dsched.scheduler.core.units import SECOND, Millis
 
 REFUSALS: Final = {
@@ -22,6 +35,42 @@ ENDS: Final = {  # what the core calls the end of a machine
     base.EndReason.LEASE: "lease",
     base.EndReason.FAILED: "failed",
 }
+
+log = structlog.get_logger()
+
+
+def launch_of(intent: Intent, cluster: str, user_data: str) -> base.Launch:
+    """The call for an intent: byte-identical whenever it is repeated."""
+    return base.Launch(
+        token=intent.id,
+        pool=intent.pool,
+        count=intent.count,
+        user_data=user_data,
+        lease_until=intent.lease_until,
+        price_max=intent.price_max,
+        tags={"dsched:cluster": cluster, "dsched:token": intent.id},
+    )
+
+
+async def launched(provider: base.Provider, want: base.Launch) -> Launched | LaunchRefused | LaunchUnanswered:
+    """Make the call; its answer as a fact."""
+    try:
+        return Launched(intent=want.token, nodes=seen(await provider.launch(want)))
+    except base.ProviderError as error:
+        log.info("launch.failed", intent=want.token, pool=want.pool.id, error=str(error))
+        return failed(want.token, error)
+
+
+def noticed(state: State, provider: str, notice: base.Notice) -> list[NodeNoticed]:
+    """What a hint of an interruption says to the core; empty for any other hint."""
+    if notice.kind is not base.NoticeKind.INTERRUPT or notice.ref is None or notice.deadline is None:
+        return []
+    ref, deadline = notice.ref.id, notice.deadline
+    return [
+        NodeNoticed(node=node.id, deadline=deadline, source="provider")
+        for node in state.nodes.values()
+        if node.ref == ref and node.pool.provider == provider
+    ]
 
 
 def seen(nodes: Sequence[base.Node]) -> tuple[SeenNode, ...]:
