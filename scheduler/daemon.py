@@ -35,6 +35,7 @@ from dsched.scheduler.engine.clock import Anchor, clock_since
 from dsched.scheduler.engine.control import Control
 from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.execute import Executor
+from dsched.scheduler.engine.journal import FOLDER, Journal
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm, Ticker
@@ -86,6 +87,8 @@ class Daemon:
             checkpoints=lambda job: (config.state / "checkpoints" / job).as_uri(),
         )
         self.observers: dict[str, Observer] = {}
+        self.market = Journal(config.state / FOLDER)
+        self._writing: asyncio.Task[None] | None = None  # of the market journal
         self.control = Control(self.loop, self.observers, rng)
         self.control.seq = store.seq
         restored = int(store.queries.meta(RESTORED) or 0)
@@ -210,6 +213,8 @@ class Daemon:
         state = self.loop.state
         self.store.put_progress(state.progress)
         self.store.put_quotes({key: offer.quote for key, offer in state.offers.items() if offer.quote is not None})
+        self.market.look(state, self.clock.now().market)
+        self._writing = asyncio.get_running_loop().create_task(self.market.write())
         self._remember_clock()
 
     def _remember_clock(self) -> None:
@@ -222,6 +227,7 @@ class Daemon:
 
     def _publish(self, batch: Sequence[tuple[int, Event]]) -> None:
         self.control.seq = batch[-1][0]
+        self.market.hear(event for _, event in batch)
         self.broadcast.publish(batch)
 
     def _carry(self, effects: Sequence[Effect]) -> None:

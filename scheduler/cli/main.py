@@ -42,6 +42,7 @@ COMMANDS: Final = (
     Entry("daemon", "Set up", "dsched.scheduler.daemon", "Run the service in the foreground.", process=True),
     Entry("doctor", "Set up", _CLI + "doctor", "Check this host and the daemon; prints each fix."),
     Entry("db", "Set up", "dsched.scheduler.db", "Check, back up or restore the database.", process=True),
+    Entry("journal", "Set up", "dsched.scheduler.journal", "The market as it was seen, as traces.", process=True),
     Entry("schema", "Set up", _CLI + "schema", "The JSON Schema of a job spec, for editors."),
     Entry("completion", "Set up", _CLI + "schema", "The completion script of a shell."),
 )

@@ -46,7 +46,13 @@ def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
     if node.launched is not None and node.ref:
         return node
     node = draft.node(
-        node, "launched", NodeFact.LAUNCHED, ref=machine.ref, launched=machine.launched, metered=machine.launched
+        node,
+        "launched",
+        NodeFact.LAUNCHED,
+        data={"pool": node.pool.id},
+        ref=machine.ref,
+        launched=machine.launched,
+        metered=machine.launched,
     )
     intent = draft.state.intents.get(node.token)
     memory = draft.state.pools.get(node.pool.id)
@@ -104,7 +110,8 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
     remember(draft, memory, f"interrupted {node.id}" if taken else "", exposure=lived)
     job = state.jobs.get(node.job)
     why = f"{node.id} is gone: {by}"
-    draft.node(node, "gone", NodeFact.GONE, why=why, data={"by": by}, ended=ended, ended_by=by, running=False)
+    told = {"by": by, "pool": node.pool.id, "taken": taken}
+    draft.node(node, "gone", NodeFact.GONE, why=why, data=told, ended=ended, ended_by=by, running=False)
     state.wake()
     if job is not None:
         _lost(draft, job, node, by, taken=taken)
@@ -143,7 +150,8 @@ def noticed(draft: Draft, message: NodeNoticed) -> None:
     if deadline == node.notice and lease == node.lease_until:
         return
     why = f"the cloud takes {node.id} back ({message.source})"
-    node = draft.node(node, "noticed", NodeFact.NOTICE, why=why, notice=deadline, lease_until=Instant(lease))
+    told = {"pool": node.pool.id, "first": first}
+    node = draft.node(node, "noticed", NodeFact.NOTICE, why=why, data=told, notice=deadline, lease_until=Instant(lease))
     if first:
         memory = state.pools.get(node.pool.id) or PoolMemory(pool=node.pool.id)
         remember(draft, memory, f"noticed {node.id}")
@@ -215,9 +223,10 @@ def _lease_ended(draft: Draft, node: Node, ended: Instant) -> None:
     gone(draft, node, ended, "lease")
 
 
-def settle_intent(draft: Draft, intent: Intent, fact: IntentFact, kind: str, why: str) -> None:
-    """The fate of a launch is known."""
+def settle_intent(draft: Draft, intent: Intent, fact: IntentFact, kind: str, why: str, by: str = "") -> None:
+    """The fate of a launch is known; `by`: what refused it."""
     sent = step(INTENT, intent.state, IntentFact.SEND) if intent.state is IntentState.PENDING else intent.state
     error = "" if fact is IntentFact.CONFIRM else why
     changed = {"state": step(INTENT, sent, fact), "error": error}
-    draft.say(f"intent.{kind}", Change("intent", intent.id, changed), job=intent.job, why=why)
+    told = {"pool": intent.pool.id, "count": intent.count, "by": by} if by else None
+    draft.say(f"intent.{kind}", Change("intent", intent.id, changed), job=intent.job, why=why, data=told)

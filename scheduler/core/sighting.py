@@ -1,0 +1,90 @@
+"""What was seen of a market: one record for every price step, launch, refusal and interruption.
+
+A daemon sees only what it asks for. Where a provider tells how much is free, a pool is known while that provider
+answers; elsewhere a pool is known at the moments when machines were bought or refused there, and while ours live there.
+Everything else is unknown, and trace.py says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dsched.scheduler.core.event import Event
+from dsched.scheduler.core.market import Market, Offer
+from dsched.scheduler.core.snapshot import State
+from dsched.scheduler.core.units import Instant, MicroUsdPerHour
+
+
+class Sight(StrEnum):
+    QUOTE = "quote"  # a price, or the number of free machines, is news
+    WATCH = "watch"  # the provider answered: what it told last still holds, and so many of ours live
+    SOLD = "sold"  # `count` machines were had
+    REFUSED = "refused"  # `count` machines could not be had
+    TAKEN = "taken"  # one of ours was interrupted
+    OUTCOME = "outcome"  # what became of a prediction; see calibration.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One line of the market journal. Fields that its kind does not need keep their defaults."""
+
+    at: Instant  # market
+    kind: Sight
+    pool: str = ""  # pool id
+    region: str = ""
+    provider: str = ""
+    count: int = 0
+    price: MicroUsdPerHour | None = None
+    on_demand: MicroUsdPerHour | None = None
+    free: int | None = None
+    alive: Mapping[str, int] = field(default_factory=dict)  # pool id -> machines of ours
+    chance: float = 0.0  # that was predicted
+    happened: bool = False
+
+
+def quoted(offer: Offer, at: Instant) -> Sighting | None:
+    """The offer as a sighting. None: it says nothing."""
+    if offer.quote is None and offer.free is None:
+        return None
+    return Sighting(
+        at=at,
+        kind=Sight.QUOTE,
+        pool=offer.pool.id,
+        region=offer.pool.region,
+        provider=offer.pool.provider,
+        price=offer.quote.price if offer.quote else None,
+        on_demand=offer.on_demand,
+        free=offer.free,
+    )
+
+
+def watched(state: State, provider: str, at: Instant) -> Sighting:
+    """That a provider answered, with the machines of ours that live there."""
+    alive: dict[str, int] = {}
+    for node in state.nodes.values():
+        if node.pool.provider == provider and node.launched is not None and node.notice is None:
+            alive[node.pool.id] = alive.get(node.pool.id, 0) + 1
+    return Sighting(at=at, kind=Sight.WATCH, provider=provider, alive=alive)
+
+
+def heard(event: Event) -> list[Sighting]:
+    """What an event of the core tells about the market: launches had and refused, machines taken."""
+    data, at = event.data, event.at.market
+    pool = data.get("pool")
+    match event.kind:
+        case "node.launched" if pool:
+            return [Sighting(at=at, kind=Sight.SOLD, pool=pool, count=1)]
+        case "intent.refused" if pool and data.get("by") == "capacity":
+            return [Sighting(at=at, kind=Sight.REFUSED, pool=pool, count=data["count"])]
+        case "node.noticed" if pool and data.get("first"):
+            return [Sighting(at=at, kind=Sight.TAKEN, pool=pool, count=1)]
+        case "node.gone" if pool and data.get("taken"):
+            return [Sighting(at=at, kind=Sight.TAKEN, pool=pool, count=1)]
+    return []
+
+
+def spot(pool: str) -> bool:
+    """Whether this pool id names spot capacity: the other markets have no ups and downs worth recording."""
+    return pool.endswith(f"/{Market.SPOT}")
