@@ -131,9 +131,9 @@ class Draft:
         self.say(f"node.{kind}", Change("node", node.id, changed), job=node.job, node=node.id, why=why, data=data)
         return self.state.nodes.get(node.id, node)
 
-    def attempt(self, attempt: Attempt, kind: str, *, why: str = "", **changed: Any) -> Attempt:
+    def attempt(self, attempt: Attempt, kind: str, *more: Change, why: str = "", **changed: Any) -> Attempt:
         key = f"{attempt.job}/{attempt.generation}"
-        self.say(f"attempt.{kind}", Change("attempt", key, changed), job=attempt.job, why=why)
+        self.say(f"attempt.{kind}", Change("attempt", key, changed), *more, job=attempt.job, why=why)
         return self.state.attempts.get(key, attempt)
 
     def jitter(self, wait: Millis) -> Millis:

@@ -174,7 +174,9 @@ def settle(draft: Draft, job: Job) -> None:
     attempt = draft.state.attempt(job)
     if attempt is not None:
         outcome = _outcome(job, attempt)
-        attempt = draft.attempt(attempt, "ended", why=outcome, ended=draft.now, outcome=outcome)
+        ran = Change("job", job.id, {"ran": time_running(draft, job)})
+        attempt = draft.attempt(attempt, "ended", ran, why=outcome, ended=draft.now, outcome=outcome)
+        job = draft.state.jobs[job.id]
         _forget_started(draft, job)
     if attempt is not None and _all_done(attempt):
         if job.state is JobState.STARTING:  # it ended before every node had said that it began
@@ -192,6 +194,14 @@ def settle(draft: Draft, job: Job) -> None:
         end(draft, job, JobFact.FAIL, f"user exit {attempt.cause}{_quote(attempt)}", exit_code=attempt.cause)
     else:
         _crashed(draft, job, attempt.cause, attempt)
+
+
+def time_running(draft: Draft, job: Job) -> Millis:
+    """Market time that the job has run, all attempts together; waiting and pauses do not count."""
+    attempt = draft.state.attempt(job)
+    if attempt is None or attempt.running is None:
+        return job.ran
+    return Millis(job.ran + draft.now.market - attempt.running.market)
 
 
 def _final(job: Job, code: int) -> bool:

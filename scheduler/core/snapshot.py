@@ -55,6 +55,7 @@ class Job:
     spent: Charge = Charge(0)
     baseline: Charge = Charge(0)  # the same intervals at the on-demand price of the same shape
     started: Instant | None = None  # market: first time running
+    ran: Millis = Millis(0)  # market: time running, of the attempts that have ended
     ended: Instant | None = None  # market
     exit_code: int | None = None
 

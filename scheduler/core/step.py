@@ -170,8 +170,7 @@ def _limits(draft: Draft, job: Job) -> None:
     if job.state is JobState.DRAINING or job.after is not After.NOTHING:
         return
     spec = job.spec
-    ran = 0 if job.started is None else draft.now.market - job.started
-    if spec.duration_max is not None and ran > spec.duration_max:
+    if spec.duration_max is not None and lifecycle.time_running(draft, job) > spec.duration_max:
         lifecycle.drain(draft, job, After.CANCEL, f"max_duration of {spec.duration_max / HOUR:.1f} h is over")
         return
     if spec.cost_max is not None:

@@ -20,6 +20,7 @@ from dsched.scheduler.core.message import (
     TellStart,
     TellStop,
 )
+from dsched.scheduler.core.snapshot import After
 from dsched.scheduler.core.state import JobState, NodeState
 from dsched.scheduler.core.units import Millis, usd
 from tests.support.stage import Stage, offer, pool, spec
@@ -324,3 +325,23 @@ def test_max_cost_ends_in_a_checkpoint_and_a_hold() -> None:
     assert s.job().state is JobState.DRAINING
     s.exit(75, drained=True)
     assert (s.job().state, s.job().reason) == (JobState.HELD, "max_cost is spent")
+
+
+def test_max_duration_counts_the_time_that_the_job_runs_and_not_its_pauses() -> None:
+    s = stage()
+    s.run(spec(duration_max=Millis(20 * 60_000)))
+    s.wait(9 * 60_000)
+    s.act("j1", Action.PAUSE)
+    s.exit(75, drained=True)
+    assert s.job().state is JobState.PAUSED
+    s.wait(60 * 60_000)
+    s.offers(offer(CHEAP, 20.0))
+    s.act("j1", Action.RESUME)
+    s.hello(*s.launch())
+    s.started()
+    s.wait(11 * 60_000)
+    assert s.job().state is JobState.RUNNING
+    s.wait(1)
+    assert (s.job().state, s.job().after) == (JobState.DRAINING, After.CANCEL)
+    assert "max_duration" in s.job().reason
+    assert s.job().ran == 9 * 60_000
