@@ -13,6 +13,7 @@ from dsched.scheduler.wire.api import VERSION
 
 _encode: Final = msgspec.json.Encoder().encode
 _HEAD: Final = b'{"v":%d,"items":[' % VERSION
+_PAGE: Final = b'{"v":%d,"more":%%d,"items":[' % VERSION
 
 
 def one(value: object, status: int = 200) -> Response:
@@ -28,8 +29,10 @@ def items(values: Iterable[object]) -> Response:
     return encoded_items(map(_encode, values))
 
 
-def encoded_items(values: Iterable[bytes]) -> Response:
-    return Response(b"%s%s]}" % (_HEAD, b",".join(values)), media_type=JSON)
+def encoded_items(values: Iterable[bytes], more: int | None = None) -> Response:
+    """`more`: so many were left out. One value per line, so that who wants lines need not read the JSON."""
+    head = _HEAD if more is None else _PAGE % more
+    return Response(b"%s%s]}" % (head, b",\n".join(values)), media_type=JSON)
 
 
 def nothing() -> Response:

@@ -117,6 +117,12 @@ class Queries(Protocol):
         self, *, states: Collection[Any] = (), user: str = "", name: str = "", after: str = "", limit: int = 50
     ) -> Sequence[Job]: ...
 
+    def page_of_jobs(
+        self, *, states: Collection[Any] = (), user: str = "", after: str = "", first: str = "", limit: int = 50
+    ) -> tuple[Sequence[Job], int]:
+        """`jobs`, and how many more match."""
+        ...
+
     def job(self, ref: str) -> Job | None:
         """By id or unique name. Raises store.errors.AmbiguousName."""
         ...

@@ -112,6 +112,11 @@ def _money(state: State, job: Job, mine: Sequence[Node], now: Moment) -> tuple[i
     return to_micro_usd(spent), to_micro_usd(baseline)
 
 
+def spent(state: State, job: Job, mine: Sequence[Node], now: Moment) -> int:
+    """In micro-dollars, up to now."""
+    return _money(state, job, mine, now)[0]
+
+
 def _until(node: Node, now: Moment) -> Instant:
     return now.market if node.ended is None else node.ended
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dsched.scheduler.cli.complete import job_names
+from dsched.scheduler.cli.jobs import ROWS, every
 from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.terminal import Terminal, moment
 from dsched.scheduler.cli.trouble import trouble
@@ -68,9 +69,14 @@ def report(
     if terminal.json:
         terminal.value(dict(money), [])
         return
-    jobs = order(client.jobs(all=True), select(JOBS, ["spent"])[0], reverse=True)
+    jobs, more = (
+        client.page_of_jobs(all=True, first="dearest", limit=ROWS) if terminal.table else (every(client, all=True), 0)
+    )
+    jobs = order(jobs, select(JOBS, ["spent"])[0], reverse=True)
     terminal.rows(JOBS if terminal.names else select(JOBS, _REPORT), jobs, now)
-    if terminal.output in ("table", "wide"):
+    if terminal.table:
+        if more:
+            terminal.line(f"and {more:,} cheaper ones")
         terminal.line("")
         terminal.line(
             f"spent {f.dollars(money['spent'])}, {_saved(money['saved'], money['baseline'])}; "

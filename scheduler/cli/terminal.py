@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
@@ -25,6 +26,7 @@ from dsched.scheduler.wire.address import socket_path
 from dsched.scheduler.wire.api import VERSION, Health
 
 _WIDTH_MIN: Final = 40  # narrower terminals wrap
+_FOREIGN: Final = re.compile("[^\x00-\x7f]+")
 _ASCII: Final = str.maketrans("●○◐◆◇▲✔✖✗⊘⇄▶‖━─…—→·×▁▂▃▄▅▆▇", "*o~##^+xx/=>|=-.->.x1234567")  # noqa: RUF001
 
 
@@ -46,6 +48,11 @@ class Terminal:
     @property
     def json(self) -> bool:
         return self.output in ("json", "jsonl")
+
+    @property
+    def table(self) -> bool:
+        """Whether the rows of a list are for people to read; else a program reads them, and it wants them all."""
+        return self.output == "wide" or (self.output == "table" and not self.quiet)
 
     @property
     def colour(self) -> bool:
@@ -86,6 +93,19 @@ class Terminal:
             chosen = self._chosen(columns, wide=self.output == "wide")
             for line in table(chosen, rows, now, width=self.width, colour=self.colour):
                 self.line(line)
+
+    def encoded(self, pages: Iterable[str]) -> None:
+        """Rows that are JSON already, parted by commas, in the format asked for: json or jsonl."""
+        if self.output == "json":
+            rows = ",\n".join(map(_ascii_json, pages))
+            self.line(f'{{"v": {VERSION}, "items": [{rows}]}}')
+            return
+        for page in pages:
+            if ",\n" in page:  # no line ends inside a row: JSON has no bare newline in a text
+                self.line(_ascii_json(page).replace(",\n", "\n"))
+            else:
+                for row in json.loads(f"[{page}]"):
+                    self.line(json.dumps(row))
 
     def value(self, value: Mapping[str, Any], lines: Sequence[str], name: str = "") -> None:
         """One thing: as JSON, as its name, or as the lines given."""
@@ -132,6 +152,11 @@ class Terminal:
 
 def moment(health: Health) -> Moment:
     return Moment(Instant(health["wall"]), Instant(health["market"]))
+
+
+def _ascii_json(text: str) -> str:
+    """The same JSON without a character that a terminal could take amiss."""
+    return text if text.isascii() else _FOREIGN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _colour(stream: TextIO, no_color: bool) -> bool:

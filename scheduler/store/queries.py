@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 READERS: Final = 4  # open connections; a fifth thread waits for one of them
 PAGE_MAX: Final = 1_000  # rows of one page; a larger wish is cut to it
+JOBS_MAX: Final = 10_000  # and of jobs, which programs ask for as a whole: a tenth of a second
 LEDGER_MAX: Final = 100_000  # entries of one bill: about 40 MiB of rows
 NAMESAKES_MAX: Final = 5  # ids that an ambiguous name shows, the newest
 DAY: Final = Millis(24 * HOUR)
@@ -109,24 +110,34 @@ class Queries:
         user: str = "",
         name: str = "",
         after: str = "",
+        first: str = "",
         limit: int = 50,
     ) -> list[Job]:
-        """A page by submission: what follows job `after`, without it the newest. Empty filters match all."""
-        where: list[str] = []
-        values: list[object] = []
-        if states:
-            where.append(f"state IN ({', '.join('?' * len(states))})")
-            values += [str(state) for state in states]
-        for column, wanted in (("user", user), ("name", name)):
-            if wanted:
-                where.append(f"{column} = ?")
-                values.append(wanted)
-        if after:
-            where.append("rowid > (SELECT rowid FROM job WHERE key = ?)")
-            values.append(after)
-        rest = f"{'WHERE ' if where else ''}{' AND '.join(where)} ORDER BY rowid {'' if after else 'DESC '}LIMIT ?"
-        page: list[Job] = self._rows("job", rest, (*values, _page(limit)))
-        return page if after else page[::-1]
+        """A page by submission: what follows job `after`, without it the newest. Empty filters match all.
+
+        `first`: "oldest" begins with the first job ever, "dearest" is by what was booked.
+        """
+        where, values = _matching(states, user, name, after)
+        forward = bool(after) or first == "oldest"
+        by = "json_extract(body, '$.spent') DESC" if first == "dearest" else f"rowid {'' if forward else 'DESC'}"
+        page: list[Job] = self._rows("job", f"{where} ORDER BY {by} LIMIT ?", (*values, min(limit, JOBS_MAX)))
+        return page if forward or first == "dearest" else page[::-1]
+
+    def page_of_jobs(
+        self,
+        *,
+        states: Collection[JobState] = (),
+        user: str = "",
+        after: str = "",
+        first: str = "",
+        limit: int = 50,
+    ) -> tuple[list[Job], int]:
+        """`jobs`, and how many more match."""
+        page = self.jobs(states=states, user=user, after=after, first=first, limit=limit)
+        if len(page) < min(limit, JOBS_MAX):
+            return page, 0
+        where, values = _matching(states, user, "", after)
+        return page, self._all(f"SELECT count(*) FROM job {where}", values)[0][0] - len(page)  # noqa: S608
 
     def job(self, ref: str) -> Job | None:
         """The job with this id, or the only one with this name. Raises AmbiguousName when several share it."""
@@ -177,6 +188,23 @@ class Queries:
         ends = [Instant(now - span + span * part // buckets) for part in range(1, buckets + 1)]
         with self.connection() as connection:
             return {pool: _steps(connection, pool, Instant(now - span), ends) for pool in pools}
+
+
+def _matching(states: Collection[JobState], user: str, name: str, after: str) -> tuple[str, list[object]]:
+    """The WHERE of these filters, with its values."""
+    where: list[str] = []
+    values: list[object] = []
+    if states:
+        where.append(f"state IN ({', '.join('?' * len(states))})")
+        values += [str(state) for state in states]
+    for column, wanted in (("user", user), ("name", name)):
+        if wanted:
+            where.append(f"{column} = ?")
+            values.append(wanted)
+    if after:
+        where.append("rowid > (SELECT rowid FROM job WHERE key = ?)")
+        values.append(after)
+    return f"WHERE {' AND '.join(where)}" if where else "", values
 
 
 def _steps(connection: Connection, pool: str, start: Instant, ends: Sequence[Instant]) -> list[MicroUsdPerHour | None]:

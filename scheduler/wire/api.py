@@ -7,8 +7,11 @@ error is {"error": Problem}.
     GET  /v1/health               Health
     GET  /v1/metrics              Prometheus text
     POST /v1/jobs                 Submit -> 201 Job; idempotent by `key`
-    GET  /v1/jobs                 [Job] ?all=&state=&user=&limit=&after=
-                                  default: the unfinished and the recently ended, newest last
+    GET  /v1/jobs                 [Job] ?all=&state=&user=&limit=&after=&first=
+                                  default: the unfinished and the recently ended, newest last;
+                                  where the limit leaves some out, "more" of the answer says how many,
+                                  and what holds machines comes before the newest, else "first" says
+                                  which are kept: oldest, dearest
     GET  /v1/jobs/{id}            Job; {id} may be a unique name or id
     POST /v1/jobs/{id}/{action}   Act -> Job; action: cancel pause resume migrate checkpoint
     GET  /v1/jobs/{id}/explain    [Plan], the stored decisions, newest last
@@ -35,6 +38,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 VERSION = 1
+JOBS_MAX = 10_000  # rows of one answer: ten megabytes
 
 
 class Problem(TypedDict):

@@ -53,6 +53,21 @@ async def test_a_submitted_job_is_durable_and_listed(built: Office, http: httpx.
     assert (await http.get("/v1/jobs/moe")).json()["id"] == "j1"
 
 
+async def test_a_short_list_keeps_what_holds_machines_and_says_how_many_it_leaves_out(http: httpx.AsyncClient) -> None:
+    """A thousand jobs that wait must not hide the one that runs."""
+    runs = await submit(http)
+    for number in range(4):
+        await submit(http, name=f"waits{number}", max_price="0.50")
+    for more in ("", "&all=1"):
+        oldest = (await http.get(f"/v1/jobs?limit=2&first=oldest{more}")).json()
+        assert ([row["id"] for row in oldest["items"]], oldest["more"]) == (["j1", "j2"], 3)
+        dearest = (await http.get(f"/v1/jobs?limit=1&first=dearest{more}")).json()
+        assert (len(dearest["items"]), dearest["more"]) == (1, 4)
+    listed = (await http.get("/v1/jobs?limit=3")).json()
+    assert ([row["id"] for row in listed["items"]], listed["more"]) == ([runs["id"], "j4", "j5"], 2)
+    assert (await http.get("/v1/jobs")).json()["more"] == 0
+
+
 async def test_the_same_key_gives_the_same_job(http: httpx.AsyncClient) -> None:
     twice = await asyncio.gather(*(submit(http, key="k") for _ in range(5)))
     assert {job["id"] for job in twice} == {"j1"}
@@ -228,7 +243,7 @@ async def test_the_documentation_names_every_public_path(http: httpx.AsyncClient
     for name in {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}:
         assert name in document["components"]["schemas"], name
     query = document["paths"]["/v1/jobs"]["get"]["parameters"]
-    assert {made["name"] for made in query} == {"all", "state", "user", "limit", "after"}
+    assert {made["name"] for made in query} == {"all", "state", "user", "limit", "after", "first"}
 
 
 async def test_metrics_count_states_and_requests(http: httpx.AsyncClient) -> None:

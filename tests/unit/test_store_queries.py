@@ -45,6 +45,23 @@ def test_a_cursor_goes_on_after_its_job(queries: Queries) -> None:
     assert ids(queries, after="j5") == []
 
 
+def test_a_page_says_how_many_more_match(queries: Queries) -> None:
+    def page(**wanted: object) -> tuple[list[str], int]:
+        found, more = queries.page_of_jobs(**wanted)  # type: ignore[arg-type]
+        return [job.id for job in found], more
+
+    assert page(limit=2) == (["j4", "j5"], 3)
+    assert page(limit=2, first="oldest") == (["j1", "j2"], 3)
+    assert page(limit=2, after="j2") == (["j3", "j4"], 1)
+    assert page(limit=2, user="bob") == (["j2", "j4"], 0)
+    assert page(limit=9) == (["j1", "j2", "j3", "j4", "j5"], 0)
+
+
+def test_the_dearest_come_first_when_asked_for(store: Store, queries: Queries) -> None:
+    store.commit_sync([changed("j2", spent=7), changed("j4", spent=9)])
+    assert ids(queries, first="dearest", limit=3)[:2] == ["j4", "j2"]
+
+
 def test_filters_are_joined(queries: Queries) -> None:
     assert ids(queries, user="bob") == ["j2", "j4"]
     assert ids(queries, user="bob", states=[JobState.SUCCEEDED]) == ["j2"]

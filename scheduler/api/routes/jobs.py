@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from heapq import nlargest
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from starlette.responses import Response
@@ -21,25 +22,26 @@ from dsched.scheduler.api.money import bill
 from dsched.scheduler.api.problem import Fault
 from dsched.scheduler.api.route import Call, Route, decoded
 from dsched.scheduler.api.routes.plans import read_spec
-from dsched.scheduler.api.rows import burn, held_nodes, shown
+from dsched.scheduler.api.rows import burn, held_nodes, shown, spent
 from dsched.scheduler.api.watch import encoded_rows
 from dsched.scheduler.auth.permission import Permission
 from dsched.scheduler.core.message import Act, Action, Refusal, Submit
-from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.snapshot import Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import Moment, text, usd
 from dsched.scheduler.wire import api as wire
+from dsched.scheduler.wire.api import JOBS_MAX
 
 KEY_MAX: Final = 200  # characters of an idempotency key
-PAGE_MAX: Final = 10_000  # rows of one answer: ten megabytes
 
 
 class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
     all: bool = False  # every job ever, from the store
     state: str = ""
     user: str = ""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 1_000
+    limit: Annotated[int, msgspec.Meta(ge=1, le=JOBS_MAX)] = 1_000
     after: str = ""  # id: the page behind it
+    first: Literal["", "oldest", "dearest"] = ""  # "": what holds machines, then the newest
 
 
 async def submit(api: Api, call: Call) -> Response:
@@ -81,14 +83,14 @@ async def _known(api: Api, key: str) -> str | None:
 
 
 async def list_jobs(api: Api, call: Call) -> Response:
-    """The unfinished and the recently ended jobs, newest last; with `all` every job."""
+    """The unfinished and the recently ended jobs, newest last; with `all` every job. `more`: so many have no room."""
     query: JobsQuery = call.query
     wanted = _states(query.state)
     if query.all:
-        jobs = await _stored(api, query, wanted)
+        jobs, more = await _stored(api, query, wanted)
     else:
-        jobs = _current(api, query, wanted)
-    return answer.encoded_items(await encoded_rows(api.control, api.rows, jobs))
+        jobs, more = _current(api, query, wanted)
+    return answer.encoded_items(await encoded_rows(api.control, api.rows, jobs), more)
 
 
 def _states(names: str) -> frozenset[JobState]:
@@ -103,31 +105,63 @@ def _states(names: str) -> frozenset[JobState]:
         raise Fault(422, f"no such state: {wrong[:40]!r}", hint, "state") from None
 
 
-def _current(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> list[Job]:
-    """From memory, in order of submission: those behind `after`, without it the newest."""
+def _current(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> tuple[list[Job], int]:
+    """From memory, in order of submission unless the dearest are asked for; and how many more there are."""
     state, now = api.control.state, api.control.now()
+    jobs = iter(state.jobs.values())
+    if query.after in state.jobs:
+        any(job.id == query.after for job in jobs)  # moves past it
+    fitting = [
+        job
+        for job in jobs
+        if (not wanted or job.state in wanted)
+        and (not query.user or job.spec.user == query.user)
+        and shown(state, job, now)
+    ]
+    more = max(0, len(fitting) - query.limit)
+    if query.first == "dearest":
+        return _dearest(api, fitting, query.limit), more
+    if query.after or query.first == "oldest":
+        return fitting[: query.limit], more
+    return _foremost(state, fitting, query.limit) if more else fitting, more
 
-    def fits(job: Job) -> bool:
-        right_state = not wanted or job.state in wanted
-        right_user = not query.user or job.spec.user == query.user
-        return right_state and right_user and shown(state, job, now)
 
-    if query.after:
-        following = iter(state.jobs.values())
-        if query.after in state.jobs:
-            any(job.id == query.after for job in following)  # moves past it
-        return list(islice(filter(fits, following), query.limit))
-    newest = list(islice(filter(fits, reversed(state.jobs.values())), query.limit))
-    return newest[::-1]
+def _foremost(state: State, jobs: list[Job], limit: int) -> list[Job]:
+    """What holds machines, then the newest: a thousand that wait must not hide the one that runs."""
+    active = [job.id for job in jobs if job.id in state.active][-limit:]
+    idle = (job.id for job in reversed(jobs) if job.id not in state.active)
+    chosen = {*active, *islice(idle, limit - len(active))}
+    return [job for job in jobs if job.id in chosen]
 
 
-async def _stored(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> list[Job]:
+def _dearest(api: Api, jobs: Iterable[Job], limit: int) -> list[Job]:
+    state, now = api.control.state, api.control.now()
+    held = held_nodes(state)
+    return nlargest(limit, jobs, key=lambda job: spent(state, job, held.get(job.id, ()), now))
+
+
+async def _stored(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> tuple[list[Job], int]:
     """From the store, with the row in memory where there is one: it is the newer."""
-    page = await asyncio.to_thread(
-        api.queries.jobs, states=wanted, user=query.user, after=query.after, limit=query.limit
+    page, more = await asyncio.to_thread(
+        api.queries.page_of_jobs,
+        states=wanted,
+        user=query.user,
+        after=query.after,
+        first=query.first,
+        limit=query.limit,
     )
-    jobs = api.control.state.jobs
-    return [jobs.get(job.id, job) for job in page]
+    state = api.control.state
+    found = {job.id: state.jobs.get(job.id, job) for job in page}
+    if query.first != "dearest":
+        return list(found.values()), more
+    # what runs has spent more than is booked
+    running = (state.jobs[name] for name in state.active)
+    found |= {
+        job.id: job
+        for job in running
+        if (not wanted or job.state in wanted) and (not query.user or job.spec.user == query.user)
+    }
+    return _dearest(api, found.values(), query.limit), more
 
 
 async def show(api: Api, call: Call) -> Response:
