@@ -6,6 +6,7 @@ long as the lease lasts: every call is repeated with jitter until it is answered
     401   the daemon does not know the session (it was restarted): hello again, with what runs; nothing is stopped
     410   this node is not ours any more: stop everything and end; as 403 to a hello (the secret is wrong)
     429   later; to a hello: another agent of this node was heard a moment ago
+    500   the daemon failed at it: again, then a report goes fact by fact, and a fact that breaks it is given up
     4xx   this call will never be granted: dropped
 """
 
@@ -39,6 +40,7 @@ BACKOFF_LOCAL_S: Final = (
     0.5  # cap on a unix socket: a restarted daemon is heard of at once, and a connect costs nothing
 )
 BACKOFF_REMOTE_S: Final = 10.0
+BROKEN_MAX: Final = 10  # answers 500 to one report; seconds on a unix socket, a minute or two from afar
 LATER_MAX_S: Final = 5  # of what an answer asks for: a lease goes on running out meanwhile
 HELLO: Final = "/agent/v1/hello"
 BUNDLE_MAX: Final = 2 * 1024**3
@@ -54,6 +56,10 @@ class Later(LinkError):
     def __init__(self, said: str, wait_s: float) -> None:
         super().__init__(said)
         self.wait_s = wait_s
+
+
+class Broken(LinkError):
+    """The daemon failed at this call. Next: a few times the same, then give it up."""
 
 
 class Gone(Exception):
@@ -113,6 +119,7 @@ class Uplink:
         self._home, self._outbox, self._spool, self._listener = home, outbox, spool, listener
         self._session = Session()
         self._reports = 0
+        self._broken = 0  # answers 500 to the report that is under way
         self._lease_until = 0  # the newest grant, wall
         self.dismissed = False
 
@@ -197,6 +204,7 @@ class Uplink:
     def _deliver(self, link: Link, backoff: Backoff, facts: list[Fact]) -> None:
         """Until it is answered. A batch that is refused goes one by one: a bad fact must not cost an end its proof."""
         self._reports += 1
+        self._broken = 0
         while (taken := self._reported(link, facts)) is None:
             time.sleep(backoff.next_s())
         backoff.reset()
@@ -213,6 +221,12 @@ class Uplink:
         except SessionLost:
             self._session.lost(session)
             return None
+        except Broken as error:
+            self._broken += 1
+            if self._broken < BROKEN_MAX:
+                return None
+            self._give_up(facts, str(error))
+            return False
         except LinkError:
             return None
         except Refused as error:  # kept, it would block every later fact
@@ -220,6 +234,23 @@ class Uplink:
             return False
         self._leased(lease)
         return True
+
+    def _give_up(self, facts: list[Fact], error: str) -> None:
+        """What the daemon breaks at would block every later fact. That one is lost is told to people, loudly."""
+        note("report.broken", error=error, facts=json.dumps(facts))
+        lost = facts[0]
+        if len(facts) > 1 or lost["kind"] == "dropped":
+            return  # one by one next; and what cannot even be told is in the journal
+        self._outbox.put(
+            {
+                "kind": "dropped",
+                "fact": lost["kind"],
+                "job": str(lost.get("job", "")),
+                "generation": int(str(lost.get("generation", 0))),
+                "error": error,
+                "at": wall_ms(),
+            }
+        )
 
     # -- logs -----------------------------------------------------------------------------------------------------
 
@@ -315,6 +346,8 @@ class Uplink:
         if 400 <= answer.status < 500 and answer.status not in (408, 425, 429):
             raise Refused(said)
         wait = answer.headers.get("retry-after", "")
+        if answer.status == 500:
+            raise Broken(said)
         if wait.isdecimal():
             raise Later(said, min(int(wait), LATER_MAX_S))
         raise LinkError(said)

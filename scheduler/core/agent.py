@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dsched.scheduler.core import lifecycle
 from dsched.scheduler.core.budget import affordable
-from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.holding import release
 from dsched.scheduler.core.message import (
     AgentHello,
     CallRenew,
     CheckpointSaved,
+    FactLost,
     FirstStep,
     Group,
     RanksExited,
     RanksStarted,
     Refusal,
     RenewLease,
+    SendAlert,
     SetupBroke,
     TellLeave,
     TellStop,
 )
-from dsched.scheduler.core.snapshot import Job, Node
+from dsched.scheduler.core.snapshot import Alert, Job, Node
 from dsched.scheduler.core.state import JobState, NodeFact, NodeState
 from dsched.scheduler.core.units import Instant, Millis
 
@@ -183,6 +185,22 @@ def saved(draft: Draft, message: CheckpointSaved) -> None:
     elif message.step > job.checkpoint_step:
         data = {"step": message.step, "generation": message.generation, "uri": message.uri, "write_ms": message.write}
         draft.job(job, "checkpointed", data=data, checkpoint_step=message.step)
+
+
+def fact_lost(draft: Draft, message: FactLost) -> None:
+    """Told to people once per node and kind of fact, until the alert has been delivered."""
+    about = f"{message.node}-{message.what}"
+    if any(alert.id.startswith(f"lost-{about}-") for alert in draft.state.alerts.values()):
+        return
+    alert = Alert(
+        id=f"lost-{about}-{draft.now.wall}",
+        made=draft.now,
+        severity="critical",
+        title=f"{message.node}: the daemon broke at a fact of kind {message.what}, and it is lost",
+        text=f"{message.error[:500]} (job {message.job or 'none'}). A bug: please report it with the daemon's journal.",
+    )
+    draft.say("alert.raised", insert("alert", alert.id, alert), job=message.job, node=message.node, why=alert.title)
+    draft.do(SendAlert(id=alert.id))
 
 
 def first_step(draft: Draft, message: FirstStep) -> None:

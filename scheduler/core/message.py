@@ -166,6 +166,16 @@ class AgentHello:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FactLost:
+    """An agent has given up a fact that we failed at again and again: a bug of ours, and a person should know."""
+
+    node: str
+    what: str
+    job: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenewLease:
     node: str
 
@@ -265,6 +275,7 @@ Message = (
     | LaunchUnanswered
     | NodeNoticed
     | AgentHello
+    | FactLost
     | RenewLease
     | RanksStarted
     | RanksExited

@@ -25,6 +25,7 @@ from dsched.scheduler.core.message import (
     CheckpointSaved,
     ClockJumped,
     Effect,
+    FactLost,
     FirstStep,
     Launched,
     LaunchRefused,
@@ -103,6 +104,8 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return agent.setup_broke(draft, message)
         case CheckpointSaved():
             return agent.saved(draft, message)
+        case FactLost():
+            return agent.fact_lost(draft, message)
         case FirstStep():
             return agent.first_step(draft, message)
         case Restarted():

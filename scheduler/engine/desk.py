@@ -19,6 +19,7 @@ import structlog
 from dsched.scheduler.core.message import (
     AgentHello,
     CheckpointSaved,
+    FactLost,
     FirstStep,
     Group,
     Message,
@@ -243,6 +244,8 @@ class Desk:
                 )
             case "progress":
                 return self._progress(node, fact)
+            case "dropped":
+                return FactLost(node=node, what=fact["fact"][:40], job=fact["job"][:128], error=fact["error"])
             case "telemetry":
                 seat.telemetry = fact
                 return None

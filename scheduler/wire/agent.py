@@ -207,4 +207,15 @@ class Telemetry(TypedDict):
     at: int
 
 
-Fact = Started | Exited | SetupFailed | Progress | Saved | Noticed | Telemetry
+class Dropped(TypedDict):
+    """A fact that the daemon failed at again and again: the agent has given it up, and the next ones get through."""
+
+    kind: Literal["dropped"]
+    fact: str  # its kind
+    job: str  # "" where it was about no job
+    generation: int
+    error: str
+    at: int
+
+
+Fact = Started | Exited | SetupFailed | Progress | Saved | Noticed | Telemetry | Dropped

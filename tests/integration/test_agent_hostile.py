@@ -27,6 +27,19 @@ def test_a_fact_that_the_daemon_refuses_costs_itself_and_not_its_batch(tmp_path:
         assert "loop.failure" not in running.errors.read_text()
 
 
+def test_a_fact_that_the_daemon_breaks_at_is_given_up_loudly_and_the_next_ones_get_through(tmp_path: Path) -> None:
+    with agent(tmp_path) as running:
+        home = running.home
+        home.breaks = lambda fact: fact.get("exits") == {"0": 3}
+        home.start("exit 3", job="bad")
+        home.start("exit 4", job="good")
+        home.fact("exited", job="good")
+        lost = home.fact("dropped", job="bad")
+        assert (lost["fact"], lost["generation"]) == ("exited", 1)
+        assert "500" in lost["error"]
+        assert [fact["job"] for fact in home.facts if fact["kind"] == "exited"] == ["good"]
+
+
 def test_a_secret_that_is_a_pipe_holds_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with agent(tmp_path) as running:

@@ -145,6 +145,15 @@ async def test_a_fact_of_the_wrong_form_names_its_place(agent: Agent) -> None:
     assert (answer.status_code, answer.json()["error"]["where"]) == (422, "facts[0].kind")
 
 
+async def test_a_fact_that_was_given_up_is_an_alert(built: Office, agent: Agent) -> None:
+    lost = {"kind": "dropped", "fact": "exited", "job": "j1", "generation": 1, "error": "report: 500 {}", "at": 0}
+    for _ in range(2):
+        assert (await agent.report(lost)).status_code == 200
+    (alert,) = built.state.alerts.values()
+    assert alert.severity == "critical"
+    assert agent.node in alert.title
+
+
 async def test_logs_are_taken_by_offset(built: Office, http: httpx.AsyncClient, agent: Agent) -> None:
     assert (await agent.log(b"step 1\nst")).json() == {"offset": 9}
     assert (await agent.log(b"step 1\nstep 2\n")).json() == {"offset": 14}

@@ -32,6 +32,7 @@ class FakeHome:
         self.status = 200  # of every call, where it is not 200
         self.log_status = 200
         self.refuse: Callable[[dict[str, Any]], bool] = lambda _fact: False  # 422 for the report that holds such a fact
+        self.breaks: Callable[[dict[str, Any]], bool] = lambda _fact: False  # 500 for the report that holds such a fact
         self.turn_away = 0  # answer this many hellos with 429, a second to wait
         self.turned_away: list[float] = []  # monotonic
         self.lose_answers = 0  # take this many reports and close the connection instead of an answer
@@ -153,6 +154,8 @@ class FakeHome:
                 return 401, {}
             if any(self.refuse(fact) for fact in body["facts"]):
                 return 422, {}
+            if any(self.breaks(fact) for fact in body["facts"]):
+                return 500, {}
             if body["id"] not in self._reports:
                 self._reports.add(body["id"])
                 self.facts += body["facts"]

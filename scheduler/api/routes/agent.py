@@ -26,6 +26,7 @@ _FACTS: Final[dict[str, Any]] = {
     "saved": wire.Saved,
     "noticed": wire.Noticed,
     "telemetry": wire.Telemetry,
+    "dropped": wire.Dropped,
 }
 
 
