@@ -56,4 +56,5 @@ class Spec:
     retries: int = 4  # own failures in a row without a newer checkpoint; interruptions are not counted
     retry_on: tuple[int, ...] = ()  # exit codes worth a retry; empty: all but 78
     drain: Millis = Millis(10_000)  # wall: SIGTERM to SIGKILL
+    hang: Millis = Millis(300_000)  # wall: a rank that has spoken is hung after so much silence without CPU; 0: never
     steps: int | None = None  # total, where the user knows it; the job may report it

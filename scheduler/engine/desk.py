@@ -61,7 +61,6 @@ HEARTBEAT: Final = Millis(10_000)
 SILENT: Final = 2 * HEARTBEAT  # an agent that lives has polled within this
 WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
 PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
-HANG: Final = Millis(300_000)  # floor of the agent's hang detection for jobs that report steps
 
 log = structlog.get_logger()
 
@@ -313,5 +312,5 @@ class Desk:
             resume="1" if effect.resume else "",
             interval_ms=effect.interval,
             drain_ms=spec.drain,
-            hang_ms=HANG,
+            hang_ms=spec.hang,
         )

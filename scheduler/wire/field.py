@@ -57,6 +57,10 @@ def _every(given: Any) -> str:
     return given if given == "auto" else _lasting(given)
 
 
+def _hang(given: Any) -> str:
+    return given if given == "off" else _lasting(given)
+
+
 def _fp8(given: Any) -> bool | str:
     if isinstance(given, bool):
         return given
@@ -130,6 +134,11 @@ Every = Annotated[
     str,
     BeforeValidator(_every),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "string", "pattern": q.DURATION_PATTERN}]}),
+]
+Hang = Annotated[
+    str,
+    BeforeValidator(_hang),
+    WithJsonSchema({"anyOf": [{"const": "off"}, {"type": "string", "pattern": q.DURATION_PATTERN}]}),
 ]
 Uri = Annotated[str, _matching(_URI, "is no place for checkpoints; write s3://, gs://, file:/// or a path")]
 FinishBy = Annotated[str, AfterValidator(q.check_deadline)]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dsched.scheduler.core import job as core
 from dsched.scheduler.core.hardware import ACCELERATORS
 from dsched.scheduler.core.market import Market
-from dsched.scheduler.core.units import Instant, Moment, price, usd
+from dsched.scheduler.core.units import Instant, Millis, Moment, price, usd
 from dsched.scheduler.wire import quantity as q
 from dsched.scheduler.wire.document import Fault, Fields, Node, SpecError, read, value
 from dsched.scheduler.wire.explain import at, explain
@@ -31,6 +31,7 @@ from dsched.scheduler.wire.field import (
     Gpu,
     GpuCount,
     GpuMemory,
+    Hang,
     Many,
     Money,
     Place,
@@ -123,6 +124,8 @@ class JobSpec(_Part):
     """{max, on}, or only the number."""
     drain: Duration = "10s"
     """Time from SIGTERM to SIGKILL."""
+    hang: Hang = "5m"
+    """A rank that has reported is killed as hung after this time without a word and without CPU time; off: never."""
     steps: Annotated[int, Field(ge=1, le=10**12)] | None = None
     """Steps in all, where known; the job may report it."""
 
@@ -214,6 +217,7 @@ def to_core(spec: JobSpec, now: Moment, user: str, bundle: str = "") -> core.Spe
         retries=spec.retries.max,
         retry_on=tuple(spec.retries.on),
         drain=q.duration(spec.drain),
+        hang=Millis(0) if spec.hang == "off" else q.duration(spec.hang),
         steps=spec.steps,
     )
 

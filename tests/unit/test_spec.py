@@ -39,6 +39,7 @@ budget: team-llm
 checkpoint: {to: s3://ckpts/moe-ft, every: 30s}
 retries: {max: 2, on: [1, 75]}
 drain: 20s
+hang: 90s
 steps: 1000
 """
 
@@ -69,10 +70,17 @@ def test_every_field_reaches_the_core() -> None:
     assert spec.need.places == ("*/us-east-1", "*/us-east-1[-a-z]*", "aws/*", "gcp/europe-*")
     assert spec.need.price_max == 12_500_000
     assert spec.deadline == NOW.market + 12 * 3_600_000
-    assert (spec.duration, spec.duration_max, spec.drain) == (5_400_000, 172_800_000, 20_000)
+    assert (spec.duration, spec.duration_max) == (5_400_000, 172_800_000)
+    assert (spec.drain, spec.hang) == (20_000, 90_000)
     assert (spec.cost_max, spec.priority, spec.budget, spec.steps) == (400_000_000, 5, "team-llm", 1000)
     assert spec.checkpoint == Checkpointing(uri="s3://ckpts/moe-ft", every=30_000)  # type: ignore[arg-type]
     assert (spec.retries, spec.retry_on, spec.ranks_per_node) == (2, (1, 75), 8)
+
+
+@pytest.mark.parametrize(("line", "ms"), [("hang: off\n", 0), ("hang: 1h\n", 3_600_000), ("", 300_000)])
+def test_hang_detection_can_be_slower_or_off(line: str, ms: int) -> None:
+    assert to_core(load(LEAST + line, "job.yaml"), NOW, "ana").hang == ms
+    assert "write for example 30s" in fault(LEAST + "hang: never\n")
 
 
 def test_name_and_command_are_enough() -> None:
