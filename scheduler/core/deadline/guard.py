@@ -1,0 +1,130 @@
+"""The deadline promise, and its single owner: no answer of a policy may make the deadline unreachable.
+
+The rule is the safety net of "Can't Be Late" (Wu et al., NSDI 2024): with work w left and changeover delay d, a job
+that does not run goes to on-demand while w + 2d still fits before the deadline (a spot try that dies must leave d),
+and a running spot is left only if even w + d would not fit afterwards. Here the options differ in speed, delay and
+price, and nobody looks again for up to a grain. What is kept true at every look, as long as there is a sure option
+(on-demand or reserved; its launches succeed):
+
+    the job runs on a sure option and ends there in time, or
+    some sure option would still end in time if it were launched now.
+
+So each wish is judged by what it leaves after one grain in the worst case, in which it gave no progress.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsched.scheduler.core.deadline.cheapest import at_running, cost_to_finish, is_running, least, sure
+from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Bools, Choices, DeadlinePolicy, Floats, Ints
+
+EARLY = 1e-6  # s: rounding of sums is no delay
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """How the jobs of a batch stand towards their deadlines."""
+
+    left: Floats  # [J] s until the deadline
+    ends: Floats  # [J, O] s until the work is done there, if it is launched (or goes on) now and is never interrupted
+    sure: Bools  # [J, O]
+    first: Ints  # [J] the sure option that ends first; IDLE: there is none
+    need: Floats  # [J] s until it ends; inf: there is none
+    delay: Floats  # [J] its changeover
+    running: Bools  # [J, O]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """`inner` within the net. `margin`: s that a failing launch may cost before it is seen to fail.
+
+    `stretch`: how many times its stated length a changeover may take; the promise holds for that.
+    """
+
+    inner: DeadlinePolicy
+    margin: float = 0.0
+    stretch: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def choose(self, batch: Batch) -> Choices:
+        wish = self.inner.choose(batch)
+        stand = self._stand(batch)
+        want = _legal(batch, wish.target)
+        safe = self._safe(batch, stand, want)
+        stays = self._stays(batch, stand) & (batch.running >= 0)
+        target = np.where(safe, want, np.where(stays, batch.running, rescue(batch, stand)))
+        target = np.where(np.isfinite(stand.need), target, want)  # without a sure option there is nothing to promise
+        return replace(wish, target=target, net=wish.net | (target != want))
+
+    def _stand(self, batch: Batch) -> _Stand:
+        running, calm = is_running(batch), sure(batch)
+        delay = np.where(running, batch.warm_in[:, None], batch.changeover * self.stretch)
+        ends = batch.left[:, None] / batch.speed + delay
+        of_sure = np.where(calm, ends, np.inf)
+        first = least(of_sure)
+        rows = np.arange(len(batch.now))
+        return _Stand(
+            left=batch.deadline - batch.now,
+            ends=ends,
+            sure=calm,
+            first=first,
+            need=of_sure.min(axis=1),
+            delay=np.where(first >= 0, delay[rows, np.maximum(first, 0)], 0.0),
+            running=running,
+        )
+
+    def _safe(self, batch: Batch, stand: _Stand, want: Ints) -> Bools:
+        """[J] whether the promise outlives the wish."""
+        rows, column = np.arange(len(want)), np.maximum(want, 0)
+        after = stand.left - batch.grain - self.margin + EARLY
+        idles = stand.need + stand.delay <= after
+        tries = stand.need + batch.changeover[rows, column] * self.stretch <= after
+        ends = stand.sure[rows, column] & (stand.ends[rows, column] <= stand.left + EARLY)
+        return np.where(
+            want == IDLE,
+            idles,
+            np.where(want == batch.running, self._stays(batch, stand), tries | ends),
+        )
+
+    def _stays(self, batch: Batch, stand: _Stand) -> Bools:
+        """[J] whether the job may go on where it runs for another grain. A warm one that is fast enough always may."""
+        speed = at_running(batch, batch.speed)
+        warm = batch.warm_in <= EARLY
+        done = np.where(warm, speed * batch.grain, 0.0)
+        later = np.maximum(batch.left - done, 0.0)[:, None] / batch.speed + batch.changeover * self.stretch
+        rescued = np.where(stand.sure & ~stand.running, later, np.inf).min(axis=1) <= stand.left - batch.grain + EARLY
+        here = at_running(batch, stand.ends)
+        ends_here = (at_running(batch, stand.sure.astype(np.float64)) > 0) & (here <= stand.left + EARLY)
+        fastest = np.where(stand.sure, batch.speed, 0.0).max(axis=1)
+        lost = (stand.need > stand.left + EARLY) & (here <= stand.need)
+        stays: Bools = (warm & (speed >= fastest)) | rescued | ends_here | lost
+        return stays
+
+
+def _legal(batch: Batch, target: Ints) -> Ints:
+    """[J] the wish, or staying where the wish is no option that can be had."""
+    count = batch.price.shape[1]
+    named = (target >= 0) & (target < count)
+    column = np.where(named, target, 0)
+    rows = np.arange(len(target))
+    open_ = named & batch.usable[rows, column] & (batch.up[rows, column] != DOWN)
+    return np.where((target == IDLE) | (target == batch.running) | open_, target, batch.running)
+
+
+def rescue(batch: Batch, stand: _Stand) -> Ints:
+    """[J] the cheapest sure option that ends in time, the one that it runs on first; else the one that ends first."""
+    in_time = stand.sure & (stand.ends <= stand.left[:, None] + EARLY)
+    cheapest = least(np.where(in_time, cost_to_finish(batch), np.inf))
+    here = (stand.running & in_time).any(axis=1)
+    return np.where(here, batch.running, np.where(cheapest >= 0, cheapest, stand.first))
+
+
+def guarded(policy: DeadlinePolicy, *, margin: float = 0.0, stretch: float = 1.0) -> DeadlinePolicy:
+    """The policy with the deadline promise around it. See `Guarded` for the margins."""
+    return Guarded(policy, margin, stretch)
