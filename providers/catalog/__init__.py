@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from dsched.scheduler.core.hardware import Accelerator, Shape
+from dsched.scheduler.core.hardware import PCIE_GB_S, Accelerator, Shape
 from dsched.scheduler.core.units import MicroUsdPerHour, price
 
 
@@ -95,7 +95,7 @@ def _resource(name: str) -> str:
 
 
 def _accelerator(name: str, row: Mapping[str, Any]) -> Accelerator:
-    if min(row["memory_gib"], row["bandwidth_gb_s"], row["bf16_tflops"], row["tdp_watts"]) <= 0:
+    if min(row["memory_gib"], row["bandwidth_gb_s"], row["bf16_tflops"], row["tdp_watts"], row.get("link_gb_s", 1)) <= 0:
         raise CatalogError(f"accelerators.toml: {name} has a fact that is not positive")
     return Accelerator(
         name=name,
@@ -104,6 +104,7 @@ def _accelerator(name: str, row: Mapping[str, Any]) -> Accelerator:
         bf16_tflops=row["bf16_tflops"],
         fp8_tflops=row.get("fp8_tflops"),
         tdp_watts=row["tdp_watts"],
+        link_gb_s=row.get("link_gb_s", PCIE_GB_S),
     )
 
 
@@ -120,6 +121,7 @@ def _listing(row: Mapping[str, Any], models: Mapping[str, Accelerator], machines
             gpus=gpus,
             vcpus=row["vcpus"],
             memory_gib=row["memory_gib"],
+            network_gbit_s=row.get("network_gbit_s", 0),
         ),
         provider=row["provider"],
         on_demand={region: price(usd) for region, usd in row.get("on_demand", {}).items()},

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dsched.scheduler.core.units import Moment
 
-TABLES: Final = ("job", "attempt", "node", "intent", "pool", "budget", "alert", "decision", "ledger")
+TABLES: Final = ("job", "attempt", "node", "intent", "pool", "speed", "budget", "alert", "decision", "ledger")
 
 
 @dataclass(frozen=True, slots=True)

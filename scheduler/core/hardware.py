@@ -8,6 +8,8 @@ from typing import Final
 # The names that users write. The catalog has the facts of each; A100 means both of its memories.
 ACCELERATORS: Final = ("T4", "V100", "A10G", "L4", "L40S", "A100", "A100-40", "A100-80", "H100", "H200", "B200")
 
+PCIE_GB_S: Final = 25  # one direction of a PCIe 4 x16 slot in practice
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
@@ -19,6 +21,7 @@ class Accelerator:
     bf16_tflops: float  # fp16 where the chip has no bf16
     fp8_tflops: float | None  # None: the chip has no FP8
     tdp_watts: int
+    link_gb_s: int = PCIE_GB_S  # to a neighbour in the node, one direction: NVLink, else PCIe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class Shape:
     gpus: int
     vcpus: int
     memory_gib: int
+    network_gbit_s: int = 0  # between nodes, all GPUs of one together; 0: not told
 
     def tflops(self, *, fp8: bool) -> float:
         """The node's peak for ranking: FP8 where the job can use it and the chip has it, else BF16.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.speed.model import Model
 from dsched.scheduler.core.units import Instant, MicroUsd, MicroUsdPerHour, Millis
 
 
@@ -23,6 +24,8 @@ class Need:
     places: tuple[str, ...] = ()  # globs over "provider/zone", e.g. "local/us-east-1*"; any match is enough
     price_max: MicroUsdPerHour | None = None  # for the whole gang
     cpu_only: bool = False  # gpus: none; any shape will do
+    model: Model | None = None  # what it trains; jobs of the same model share what was measured
+    spot_share: float = 1.0  # of the job's machine hours, the most that may be spot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from dsched.scheduler.core.changeover import Delay
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.speed.posterior import Measured
 from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
 from dsched.scheduler.core.units import Charge, Instant, MicroUsd, MicroUsdPerHour, Millis, Moment
 
@@ -46,6 +48,9 @@ class Job:
     places: tuple[str, ...] = ()  # a migration's wish, overrides spec.need.places once
     avoid: tuple[str, ...] = ()  # pools that refused or interrupted this job, newest last, bounded
     checkpoint_step: int = 0  # last committed
+    checkpoint_bytes: int = 0  # its size, as the job told; 0: not told
+    checkpoint_at: str = ""  # provider/region of the node that wrote it; "": there is none
+    write: Millis | None = None  # wall: how long its checkpoints stall it, smoothed; None: not told
     strikes: int = 0  # ends without progress in a row
     failures: int = 0  # the job's own failures
     best_step: int = 0  # the step that the strike counter compares with
@@ -54,6 +59,8 @@ class Job:
     interruptions: int = 0
     spent: Charge = Charge(0)
     baseline: Charge = Charge(0)  # the same intervals at the on-demand price of the same shape
+    machine: Millis = Millis(0)  # market: time of machines booked, all of them together
+    spot: Millis = Millis(0)  # of that on spot
     started: Instant | None = None  # market: first time running
     ran: Millis = Millis(0)  # market: time running, of the attempts that have ended
     ended: Instant | None = None  # market
@@ -79,6 +86,7 @@ class Attempt:
     tail: str = ""  # last log lines of that rank
     first_step: int | None = None
     last_step: int | None = None
+    asked: Instant | None = None  # wall: when the first of its machines was asked for; None: all were there already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,7 @@ class Node:
     generation: int = 0  # given to it last; 0: none
     running: bool = False  # ranks of `generation` may be alive on it
     boot: str = ""  # which start of its agent was heard last
+    asked: Instant | None = None  # wall: when its launch was planned; None once it served somebody
     launched: Instant | None = None  # market: billing starts
     metered: Instant | None = None  # market: billed up to here
     notice: Instant | None = None  # wall: taken at
@@ -141,6 +150,7 @@ class PoolMemory:
     refusals: int = 0  # in a row; a launch that succeeds clears them
     interruptions: int = 0
     exposure: Millis = Millis(0)  # market time our nodes lived there
+    delay: Delay = Delay()  # from asking for a machine to the first new step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +224,7 @@ ROWS: Final[Mapping[str, type]] = {
     "node": Node,
     "intent": Intent,
     "pool": PoolMemory,
+    "speed": Measured,
     "budget": Budget,
     "alert": Alert,
     "decision": Decision,
@@ -227,6 +238,7 @@ _HELD: Final = {
     "node": "nodes",
     "intent": "intents",
     "pool": "pools",
+    "speed": "speeds",
     "budget": "budgets",
     "alert": "alerts",
 }
@@ -252,6 +264,7 @@ class State:
     nodes: dict[str, Node] = field(default_factory=dict)  # until gone
     intents: dict[str, Intent] = field(default_factory=dict)  # until done or refused
     pools: dict[str, PoolMemory] = field(default_factory=dict)
+    speeds: dict[str, Measured] = field(default_factory=dict)  # by model
     budgets: dict[str, Budget] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)  # until sent
     # derived from the rows
@@ -415,7 +428,7 @@ ACTIVE: Final = frozenset({JobState.STARTING, JobState.RUNNING, JobState.DRAININ
 
 def queue_class(job: Job) -> Kind:
     spec = job.spec
-    own = spec.deadline is not None or spec.cost_max is not None
+    own = spec.deadline is not None or spec.cost_max is not None or spec.need.spot_share < 1.0
     return Kind(spec.need, spec.budget, spec.drain, job.id if own else "")
 
 

@@ -22,7 +22,7 @@ EVENT_COLUMNS: Final = ("seq", "wall", "market", "kind", "job", "node", "why", "
 
 # What is remembered by name may be stated again. Everything else is born once: a second birth of a ledger entry would
 # bill twice, of an attempt would run twice, so the primary key refuses it.
-_RESTATED: Final = frozenset({"pool", "budget"})
+_RESTATED: Final = frozenset({"pool", "speed", "budget"})
 
 # Rows of one statement. Every statement gives the interpreter's lock away and must get it back from a busy event loop,
 # which takes up to a switch interval: twenty submissions in forty statements waited longer for it than for the disk.

@@ -192,9 +192,16 @@ CREATE TABLE quote_journal (
  WITHOUT ROWID,
  STRICT;
 
+CREATE TABLE speed (
+    "key" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY ("key")
+)
+ STRICT;
+
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 
-INSERT INTO alembic_version (version_num) VALUES ('0001');
+INSERT INTO alembic_version (version_num) VALUES ('0002');

@@ -52,6 +52,7 @@ _WORKING_SET: Final = {
     "node": f"WHERE state IN ({_names(set(NodeState) - {NodeState.GONE})})",
     "intent": f"WHERE state IN ({_OPEN})",
     "pool": "",
+    "speed": "",
     "budget": "",
     "alert": "WHERE sent = 0",
 }

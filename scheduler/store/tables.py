@@ -141,6 +141,15 @@ class PoolTable(SQLModel, table=True):
     body: str = _text()
 
 
+class SpeedTable(SQLModel, table=True):
+    """What was measured of each model's speed; the key is the model's name."""
+
+    __tablename__: ClassVar[str] = "speed"
+    __table_args__ = (STRICT,)
+    key: str = _key()
+    body: str = _text()
+
+
 class BudgetTable(SQLModel, table=True):
     __tablename__: ClassVar[str] = "budget"
     __table_args__ = (STRICT,)

@@ -27,7 +27,7 @@ SIZES_MAX = 12  # gang sizes of one pool: a wide range is thinned out to about e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One option with its terms. `value` has price, goodput, speed, layout and the expected cost in the core's units."""
+    """One option with its terms. `value` has price, goodput, layout and the expected cost in the core's units."""
 
     id: str
     pool: Pool
