@@ -74,6 +74,7 @@ def _compare(draft: Draft, job: Job, node: Node, ours: Group | None, *, anew: bo
     if ours is not None and ours.state != "exited":
         if ours.state == "running":
             lifecycle.started(draft, node)
+            lifecycle.retime(draft, job, node)
         if job.state is JobState.DRAINING or _broken(draft, job):
             lifecycle.stop(draft, job, job.reason)  # again: the order may be lost with the daemon that gave it
     elif ours is not None:

@@ -14,6 +14,7 @@ from dsched.scheduler.core.goodput import checkpoint_interval
 from dsched.scheduler.core.hazard import per_node
 from dsched.scheduler.core.holding import avoiding, release
 from dsched.scheduler.core.message import (
+    TellInterval,
     TellStart,
     TellStop,
     WakeAt,
@@ -28,6 +29,9 @@ EXIT_PEER_LOST: Final = 76
 EXIT_CORRUPT: Final = 77
 EXIT_NEVER_RETRY: Final = 78
 AGAIN: Final = frozenset({EXIT_SAVED, EXIT_PEER_LOST, EXIT_CORRUPT})  # words of the contract, whatever `retry_on` says
+INTERVAL_MOVED: Final = (
+    0.2  # of a checkpoint interval: near its optimum the cost is flat, and a smaller step saves nothing
+)
 ERA: Final = 1_000_000  # generations of one era; see State.era
 
 
@@ -88,6 +92,7 @@ def _start(draft: Draft, job: Job, gang: list[Node]) -> None:
 def tell_start(draft: Draft, job: Job, nodes: list[Node]) -> None:
     """Order the ranks of the job's current generation on these nodes; harmless when repeated."""
     interval = _interval(draft, job)
+    draft.learn(draft.state.intervals, job.id, interval)
     per = job.spec.ranks_per_node
     for node in nodes:
         first = job.nodes.index(node.id) * per
@@ -103,6 +108,21 @@ def tell_start(draft: Draft, job: Job, nodes: list[Node]) -> None:
                 interval=interval,
             )
         )
+
+
+def retime(draft: Draft, job: Job, *nodes: Node) -> None:
+    """Tell a running job its checkpoint interval where the hazard has moved it; these nodes in any case."""
+    if job.state is not JobState.RUNNING or job.nodes[0] not in draft.state.nodes:
+        return
+    interval = _interval(draft, job)
+    told = draft.state.intervals.get(job.id)
+    if told is None or abs(interval - told) > told * INTERVAL_MOVED:
+        draft.learn(draft.state.intervals, job.id, interval)
+        nodes = tuple(node for name in job.nodes if (node := draft.state.nodes.get(name)) is not None)
+    elif nodes:
+        interval = told
+    for node in nodes:
+        draft.do(TellInterval(node=node.id, job=job.id, generation=job.generation, interval=interval))
 
 
 def _interval(draft: Draft, job: Job) -> Millis:
@@ -233,6 +253,7 @@ def _all_done(attempt: Attempt) -> bool:
 
 
 def _forget_started(draft: Draft, job: Job) -> None:
+    draft.learn(draft.state.intervals, job.id, None)
     for node in job.nodes:
         draft.learn(draft.state.started, node, None)
 

@@ -349,6 +349,16 @@ class TellCheckpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TellInterval:
+    """Checkpoint this often from now on. Lost is told again: at the next hello, or when it changes again."""
+
+    node: str
+    job: str
+    generation: int
+    interval: Millis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TellLeave:
     node: str
     grace: Millis
@@ -374,6 +384,7 @@ Effect = (
     | TellStart
     | TellStop
     | TellCheckpoint
+    | TellInterval
     | TellLeave
     | SendAlert
     | WakeAt

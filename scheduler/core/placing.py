@@ -367,6 +367,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
             continue
         if offer.quote.price != node.rate:
             ledger.reprice(draft, node, offer.quote, offer.on_demand)
+    for name in sorted(state.active):
+        lifecycle.retime(draft, state.jobs[name])
     if moved:
         state.wake()
 

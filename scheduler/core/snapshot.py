@@ -287,6 +287,7 @@ class State:
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
     started: dict[str, int] = field(default_factory=dict)  # node -> generation whose ranks run there
+    intervals: dict[str, Millis] = field(default_factory=dict)  # running job -> checkpoint interval that it was told
     asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
     waiting: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # of `queue`: what the planner is to look at
     blocked: dict[Kind, str] = field(default_factory=dict)  # class -> why nothing fitted when it was judged last

@@ -30,6 +30,7 @@ from dsched.scheduler.core.message import (
     RenewLease,
     SetupBroke,
     TellCheckpoint,
+    TellInterval,
     TellLeave,
     TellStart,
     TellStop,
@@ -61,6 +62,8 @@ HEARTBEAT: Final = Millis(10_000)
 SILENT: Final = 2 * HEARTBEAT  # an agent that lives has polled within this
 WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
 PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
+
+Tell = TellStart | TellStop | TellCheckpoint | TellInterval | TellLeave
 
 log = structlog.get_logger()
 
@@ -267,7 +270,7 @@ class Desk:
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
-    def tell(self, effect: TellStart | TellStop | TellCheckpoint | TellLeave) -> None:
+    def tell(self, effect: Tell) -> None:
         """Queue an order; an agent that is not here is told by the comparison at its next hello."""
         seat = self._seats.get(effect.node)
         if seat is None or len(seat.orders) >= ORDERS_MAX:
@@ -278,7 +281,7 @@ class Desk:
             seat.orders.append(order)
             seat.wake.set()
 
-    def _order(self, effect: TellStart | TellStop | TellCheckpoint | TellLeave, seq: int) -> Order | None:
+    def _order(self, effect: Tell, seq: int) -> Order | None:
         match effect:
             case TellStart():
                 return self._start(effect, seq)
@@ -286,6 +289,8 @@ class Desk:
                 return Stop(kind="stop", seq=seq, job=job, generation=generation, grace_ms=grace, reason=why)
             case TellCheckpoint(job=job, generation=generation):
                 return Control(kind="control", seq=seq, job=job, generation=generation, checkpoint_now=True)
+            case TellInterval(job=job, generation=generation, interval=interval):
+                return Control(kind="control", seq=seq, job=job, generation=generation, interval_ms=interval)
             case TellLeave(grace=grace):
                 return Leave(kind="leave", seq=seq, grace_ms=grace)
 

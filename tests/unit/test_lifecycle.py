@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.job import Checkpointing
+from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.message import (
     Action,
     AgentHello,
@@ -17,6 +20,7 @@ from dsched.scheduler.core.message import (
     RenewLease,
     Restarted,
     Submit,
+    TellInterval,
     TellStart,
     TellStop,
 )
@@ -345,3 +349,40 @@ def test_max_duration_counts_the_time_that_the_job_runs_and_not_its_pauses() -> 
     assert (s.job().state, s.job().after) == (JobState.DRAINING, After.CANCEL)
     assert "max_duration" in s.job().reason
     assert s.job().ran == 9 * 60_000
+
+
+def risky(hazard: float) -> Offer:
+    return replace(offer(CHEAP, 20.0), hazard=hazard)
+
+
+def test_a_running_job_checkpoints_more_often_when_its_pool_becomes_dangerous() -> None:
+    s = Stage(risky(0.01))
+    s.run()
+    s.offers(risky(0.0101))
+    assert not s.asked(TellInterval)
+    s.offers(risky(1.0))
+    (told,) = s.asked(TellInterval)
+    assert (told.job, told.generation, told.node) == ("j1", 1, s.job().nodes[0])
+    s.offers(risky(1.0))
+    assert not s.asked(TellInterval)
+    s.offers(risky(0.01))
+    (calm,) = s.asked(TellInterval)
+    assert calm.interval > 2 * told.interval
+
+
+def test_an_agent_that_calls_again_hears_the_interval_again() -> None:
+    s = Stage(risky(0.01))
+    s.run()
+    (node,) = s.job().nodes
+    s.state.intervals.clear()  # a new daemon
+    s.tell(AgentHello(node=node, running=(Group(job="j1", generation=1, state="running", exits={}),)))
+    assert [told.node for told in s.asked(TellInterval)] == [node]
+    s.tell(AgentHello(node=node, running=(Group(job="j1", generation=1, state="running", exits={}),)))
+    assert [told.node for told in s.asked(TellInterval)] == [node]
+
+
+def test_an_interval_that_the_spec_names_is_never_changed() -> None:
+    s = Stage(risky(0.01))
+    s.run(spec(checkpoint=Checkpointing(every=Millis(30_000))))
+    s.offers(risky(1.0))
+    assert not s.asked(TellInterval)
