@@ -118,9 +118,16 @@ class Queries(Protocol):
     ) -> Sequence[Job]: ...
 
     def page_of_jobs(
-        self, *, states: Collection[Any] = (), user: str = "", after: str = "", first: str = "", limit: int = 50
+        self,
+        *,
+        states: Collection[Any] = (),
+        user: str = "",
+        after: str = "",
+        first: str = "",
+        limit: int = 50,
+        known: Mapping[str, Job] = ...,
     ) -> tuple[Sequence[Job], int]:
-        """`jobs`, and how many more match."""
+        """`jobs`, those in `known` from there, and how many more match."""
         ...
 
     def job(self, ref: str) -> Job | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from dsched.scheduler.api.client import Client
+from dsched.scheduler.api.client import Client, ClientError
 from dsched.scheduler.cli.contract import Exit
 from dsched.scheduler.cli.explain import plan_lines
 from dsched.scheduler.cli.lazy import here
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="a YAML file, or - for stdin")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="override: --set gpus.count=8")]
+_ABOUT_THE_SPEC: Final = frozenset({400, 413, 422})  # refusals that the file may have a place for
 _READ_MAX: Final = 65_537  # one byte more than a spec may have, so that a larger one is seen without being read
 
 
@@ -43,7 +44,7 @@ def plan(
     """
     terminal = here(ctx)
     client = terminal.client()
-    made = client.plan(Submit(spec=_read(terminal, spec, set).shipped("").to_wire()))
+    made = _planned(terminal, client, spec, set)
     if terminal.output == "csv":
         from dsched.scheduler.view.market import plan_columns
 
@@ -71,7 +72,7 @@ def submit(
     """
     terminal = here(ctx)
     client = terminal.client()
-    wanted = _read(terminal, spec, set)
+    wanted = _checked(terminal, _text(spec), spec, set)
     if terminal.asks and not plan and not _confirmed(terminal, client, wanted):
         return Exit.OK
     job = client.submit(_request(terminal, client, wanted, spec, plan))
@@ -83,14 +84,32 @@ def submit(
     return code or ended(terminal, client, job["id"])
 
 
-def _read(terminal: Terminal, path: str, overrides: list[str]) -> JobSpec:
-    """The spec, checked. Raises Trouble that shows every fault at its place."""
+def _planned(terminal: Terminal, client: Client, path: str, overrides: list[str]) -> Plan:
+    """The daemon checks the spec too, and it has loaded already what checks. Only what it refuses is checked here."""
+    from dsched.scheduler.wire.document import SpecError
+    from dsched.scheduler.wire.written import plain, written
+
     text = _text(path)
+    try:
+        given = plain(written(text, path, overrides))
+    except SpecError as e:
+        raise _faulty(terminal, e) from None
+    try:
+        return client.plan(Submit(spec=given))
+    except ClientError as error:
+        spec = _checked(terminal, text, path, overrides)  # whatever it was: what is wrong with the file comes first
+        if error.status not in _ABOUT_THE_SPEC:
+            raise
+        return client.plan(Submit(spec=spec.shipped("").to_wire()))
+
+
+def _checked(terminal: Terminal, text: str, path: str, overrides: list[str]) -> JobSpec:
+    """The spec, checked. Raises Trouble that shows every fault at its place."""
     from dsched.scheduler.wire.document import SpecError
     from dsched.scheduler.wire.spec import load
 
     try:
-        return load(text, path, list(overrides))
+        return load(text, path, overrides)
     except SpecError as e:
         raise _faulty(terminal, e) from None
 

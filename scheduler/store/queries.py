@@ -6,10 +6,11 @@ acknowledged before its call, or later.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dsched.scheduler.core.event import Event
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 READERS: Final = 4  # open connections; a fifth thread waits for one of them
 PAGE_MAX: Final = 1_000  # rows of one page; a larger wish is cut to it
+_NOBODY: Final[Mapping[str, Job]] = MappingProxyType({})
 JOBS_MAX: Final = 10_000  # and of jobs, which programs ask for as a whole: a tenth of a second
 LEDGER_MAX: Final = 100_000  # entries of one bill: about 40 MiB of rows
 NAMESAKES_MAX: Final = 5  # ids that an ambiguous name shows, the newest
@@ -112,15 +114,19 @@ class Queries:
         after: str = "",
         first: str = "",
         limit: int = 50,
+        known: Mapping[str, Job] = _NOBODY,
     ) -> list[Job]:
         """A page by submission: what follows job `after`, without it the newest. Empty filters match all.
 
-        `first`: "oldest" begins with the first job ever, "dearest" is by what was booked.
+        `first`: "oldest" begins with the first job ever, "dearest" is by what was booked. What `known` has is taken
+        from there: it is newer, and ten thousand rows take a tenth of a second to decode.
         """
         where, values = _matching(states, user, name, after)
         forward = bool(after) or first == "oldest"
         by = "json_extract(body, '$.spent') DESC" if first == "dearest" else f"rowid {'' if forward else 'DESC'}"
-        page: list[Job] = self._rows("job", f"{where} ORDER BY {by} LIMIT ?", (*values, min(limit, JOBS_MAX)))
+        sql = f"SELECT key, body FROM job {where} ORDER BY {by} LIMIT ?"  # noqa: S608
+        rows = self._all(sql, (*values, min(limit, JOBS_MAX)))
+        page = [known.get(key) or decode_row("job", body) for key, body in rows]
         return page if forward or first == "dearest" else page[::-1]
 
     def page_of_jobs(
@@ -131,9 +137,10 @@ class Queries:
         after: str = "",
         first: str = "",
         limit: int = 50,
+        known: Mapping[str, Job] = _NOBODY,
     ) -> tuple[list[Job], int]:
         """`jobs`, and how many more match."""
-        page = self.jobs(states=states, user=user, after=after, first=first, limit=limit)
+        page = self.jobs(states=states, user=user, after=after, first=first, limit=limit, known=known)
         if len(page) < min(limit, JOBS_MAX):
             return page, 0
         where, values = _matching(states, user, "", after)

@@ -17,7 +17,7 @@ from dsched.scheduler.core.hardware import ACCELERATORS
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.units import Instant, Millis, Moment, price, usd
 from dsched.scheduler.wire import quantity as q
-from dsched.scheduler.wire.document import Fault, Fields, Node, SpecError, read, value
+from dsched.scheduler.wire.document import Fault, Node, SpecError
 from dsched.scheduler.wire.explain import at, explain
 from dsched.scheduler.wire.field import (
     NAME,
@@ -40,13 +40,13 @@ from dsched.scheduler.wire.field import (
     Value,
     Variable,
 )
+from dsched.scheduler.wire.written import plain, written
 
 _OURS: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
 _BUNDLE: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _PROVIDERS: Final = ("aws", "gcp", "local")
 _LIST_MAX: Final = 64  # commands, regions, exit codes
 _ENV_MAX: Final = 128
-_VERBATIM: Final = frozenset({"env", "secrets"})
 _RETRIES: Final = core.Spec(name="", run="").retries
 
 
@@ -174,20 +174,19 @@ class JobSpec(_Part):
 
 def load(text: str, path: str, overrides: list[str] | None = None) -> JobSpec:
     """Read a spec; `overrides` are "field.field=value". Raises SpecError with the place of everything that is wrong."""
-    root = read(text, path)
-    if not isinstance(root, Fields):
-        raise SpecError(Fault("a spec is a list of fields such as `name: moe-ft`", place=root.place))
-    for override in overrides or []:
-        _override(root, override)
-    return _validated(value(root, verbatim=_VERBATIM), root)
+    root = written(text, path, overrides or ())
+    return _validated(plain(root), root)
 
 
-def from_wire(given: Any) -> JobSpec:
-    """Check the JSON form. Raises SpecError with the field of everything that is wrong."""
+def from_wire(given: Any, *, ships: bool = True) -> JobSpec:
+    """Check the JSON form. Raises SpecError with the field of everything that is wrong.
+
+    `ships`: it is to run, so a folder must have been uploaded.
+    """
     if isinstance(given, dict) and isinstance(given.get("env"), dict):
         given = {**given, "env": {k: str(v) if type(v) is int else v for k, v in given["env"].items()}}
     spec = _validated(given, None)
-    if spec.workdir and not spec.bundle:
+    if ships and spec.workdir and not spec.bundle:
         raise SpecError(Fault("a folder must be uploaded first: PUT /v1/bundles/{sha256}", field="workdir"))
     return spec
 
@@ -243,26 +242,6 @@ def _validated(given: Any, root: Node | None) -> JobSpec:
         return JobSpec.model_validate(given)
     except ValidationError as e:
         raise SpecError(*explain(e, JobSpec, root)) from None
-
-
-def _override(root: Fields, override: str) -> None:
-    """Put a `--set field.field=value` where the file would have it; its faults are shown in its own text."""
-    path, equals, text = override.partition("=")
-    names = path.split(".")
-    if not equals or not all(names):
-        raise SpecError(Fault(f"--set {override!r} is not of the form field=value"))
-    node = root
-    for name in names[:-1]:
-        inner = node.values.get(name)
-        if not isinstance(inner, Fields):
-            inner = Fields(root.place)
-            node.keys.setdefault(name, root.place)
-            node.values[name] = inner
-        node = inner
-    given = read(f"{{{names[-1]}: {text}}}" if not text.strip() else f"{names[-1]}: {text}", f"--set {path}")
-    if not isinstance(given, Fields) or list(given.keys) != [names[-1]]:
-        raise SpecError(Fault(f"--set {override!r} is not of the form field=value"))
-    node.keys[names[-1]], node.values[names[-1]] = given.keys[names[-1]], given.values[names[-1]]
 
 
 def _need(spec: JobSpec) -> core.Need:

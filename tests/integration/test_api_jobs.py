@@ -228,6 +228,7 @@ async def test_a_workdir_is_uploaded_before_the_job_that_needs_it(built: Office,
     assert f"PUT /v1/bundles/{name}" in found["hint"]
     assert (await http.put(f"/v1/bundles/{name}", content=data)).status_code == 204
     assert (await http.put(f"/v1/bundles/{name}", content=data)).status_code == 204
+    assert (await http.post("/v1/plan", json={"spec": {**SPEC, "workdir": "src"}})).status_code == 200
     job = await submit(http, workdir=f"sha256:{name}")
     assert built.state.jobs[job["id"]].spec.bundle == name
     other = sha256(b"other").hexdigest()

@@ -142,6 +142,7 @@ def _dearest(api: Api, jobs: Iterable[Job], limit: int) -> list[Job]:
 
 async def _stored(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> tuple[list[Job], int]:
     """From the store, with the row in memory where there is one: it is the newer."""
+    state = api.control.state
     page, more = await asyncio.to_thread(
         api.queries.page_of_jobs,
         states=wanted,
@@ -149,14 +150,13 @@ async def _stored(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> tu
         after=query.after,
         first=query.first,
         limit=query.limit,
+        known=state.jobs,
     )
-    state = api.control.state
-    found = {job.id: state.jobs.get(job.id, job) for job in page}
     if query.first != "dearest":
-        return list(found.values()), more
+        return list(page), more
     # what runs has spent more than is booked
     running = (state.jobs[name] for name in state.active)
-    found |= {
+    found = {job.id: job for job in page} | {
         job.id: job
         for job in running
         if (not wanted or job.state in wanted) and (not query.user or job.spec.user == query.user)

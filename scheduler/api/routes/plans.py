@@ -21,13 +21,13 @@ def warm() -> None:
     import_module("dsched.scheduler.wire.spec")
 
 
-def read_spec(api: Api, call: Call, body: wire.Submit) -> Spec:
+def read_spec(api: Api, call: Call, body: wire.Submit, *, ships: bool = True) -> Spec:
     """The spec of a request, checked; the user is who the kernel says. Raises Fault 422 with the field."""
     from dsched.scheduler.wire.document import SpecError
     from dsched.scheduler.wire.spec import from_wire, to_core
 
     try:
-        spec = to_core(from_wire(body["spec"]), api.control.now(), call.principal.name)
+        spec = to_core(from_wire(body["spec"], ships=ships), api.control.now(), call.principal.name)
     except SpecError as error:
         first, *more = error.faults
         also = "; ".join(f"{fault.field}: {fault.message}" for fault in more)
@@ -41,7 +41,7 @@ def read_spec(api: Api, call: Call, body: wire.Submit) -> Spec:
 async def plan(api: Api, call: Call) -> Response:
     """Where the job would run now, what every other offer lacks, and the expected cost. Changes nothing."""
     body = await call.read(wire.Submit)
-    return answer.one(api.control.dry_run(read_spec(api, call, body)))
+    return answer.one(api.control.dry_run(read_spec(api, call, body, ships=False)))
 
 
 ROUTES: Final = (
