@@ -206,6 +206,14 @@ class FakeCloud:
         self.settle()
         return [self._machines[ref] for ref in self._alive]
 
+    def sold(self, token: str) -> list[Machine]:
+        """The machines of one launch, the dead ones too; empty when it did not happen."""
+        want = self._sales.get(token)
+        return [] if want is None else [self._machines[self._ref(want, index)] for index in range(want.count)]
+
+    def lives(self, ref: NodeRef) -> bool:
+        return self._living(ref) is not None
+
     def everything(self) -> list[Machine]:
         """Every machine of ours, the dead ones too."""
         return list(self._machines.values())
