@@ -43,6 +43,9 @@ class Delay:
         return Delay(count=count, mean=mean, squares=self.squares * kept + off * (math.log(delay) - mean))
 
 
+UNSEEN: Final = Delay()
+
+
 class Believed(NamedTuple):
     """Wall time."""
 

@@ -10,9 +10,11 @@ from fnmatch import fnmatchcase
 
 from dsched.scheduler.core.hardware import Accelerator, Shape
 from dsched.scheduler.core.job import Need
-from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.report import Refusal, Value, Why, dollars
 from dsched.scheduler.core.snapshot import PoolMemory
+from dsched.scheduler.core.speed import fit as speed
+from dsched.scheduler.core.speed.model import Model
 from dsched.scheduler.core.units import HOUR, MINUTE, Charge, Instant, MicroUsdPerHour, Millis, to_charge, to_micro_usd
 
 
@@ -81,7 +83,37 @@ def gang_sizes(need: Need, shape: Shape, nodes_max: int) -> range | Refusal:
         )
     if most < least:
         return Refusal(Why.UNEVEN_GANG, f"no whole number of nodes with {each} GPUs gives {wanted}")
-    return range(least, min(most, nodes_max) + 1)
+    sizes = range(least, min(most, nodes_max) + 1)
+    return sizes if need.model is None or not need.model.known else _model_sizes(need.model, shape, sizes, nodes_max)
+
+
+def _model_sizes(model: Model, shape: Shape, sizes: range, nodes_max: int) -> range | Refusal:
+    """From the smallest gang that the model fits on to the largest; there may be sizes between that do not do."""
+    if found := speed.sizes(model, shape, sizes):
+        return range(found[0], found[-1] + 1)
+    worst = speed.fit(model, shape, sizes[-1])
+    assert isinstance(worst, speed.Misfit), "a size that fits is among the sizes"
+    more = speed.nearest(model, shape, sizes[-1], nodes_max)
+    hint = f"; {more} nodes would do" if more else f"; no gang of up to {nodes_max} nodes would do"
+    why = Why.UNEVEN_LAYOUT if worst.least is None else Why.DOES_NOT_FIT
+    return Refusal(why, f"{model.name} on {sizes[-1]} x {shape.name}: {worst.words}{hint}")
+
+
+def over_spot_share(need: Need, pool: Pool, value: Value, left: Millis | None) -> Refusal | None:
+    """`left`: machine time on spot that the limit allows after what the job has had, market time; None: no limit.
+
+    Spot may be used up to its share of all that the job has had and, where the work is known, is expected to need: so a
+    job may begin on spot. Where the work is not known spot must have been earned by other capacity before.
+    """
+    if left is None or pool.market is not Market.SPOT:
+        return None
+    ahead = 0.0 if value.hours is None else value.hours * value.nodes * need.spot_share
+    allowed = left / HOUR + ahead
+    if allowed > 0:
+        return None
+    return Refusal(
+        Why.OVER_SPOT_SHARE, f"spot is used up: at most {need.spot_share:.0%} of the machine hours may be spot"
+    )
 
 
 def no_price(offer: Offer) -> Refusal | None:

@@ -29,6 +29,11 @@ class Pool:
     def id(self) -> str:
         return f"{self.provider}/{self.zone}/{self.shape}/{self.market}"
 
+    @property
+    def place(self) -> str:
+        """What egress and the grid's carbon depend on."""
+        return f"{self.provider}/{self.region}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
@@ -37,6 +42,16 @@ class Quote:
     price: MicroUsdPerHour  # per instance
     at: Instant  # market time of the observation
     source: str  # "replay:us-east-1a", "DescribeSpotPriceHistory", ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Hints of a provider about a pool's future, each where that provider gives it."""
+
+    score: int | None = None  # AWS GetSpotPlacementScores: 1..10, 10 is best
+    obtainability: float | None = None  # GCP advice.capacity: 0..1
+    uptime: Millis | None = None  # GCP advice.capacity: how long machines are expected to stay
+    interruption_class: int | None = None  # AWS Spot Advisor: 0 (rarest) .. 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +66,5 @@ class Offer:
     hazard: float | None = None  # interruptions per market hour, the provider's or the prior's word; None: unknown
     notice: Millis = Millis(0)  # warning before an interruption, market's word (120 s AWS, 30 s GCP)
     boot: Millis = Millis(0)  # from launch to agent heard, wall time, typical
+    advice: Advice | None = None
+    presumed: bool = False  # `hazard` is our own prior (see hazard.py), not the provider's word

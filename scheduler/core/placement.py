@@ -13,8 +13,9 @@ from typing import Final, Protocol
 
 from dsched.scheduler.core.hardware import Accelerator
 from dsched.scheduler.core.market import Offer, Pool
-from dsched.scheduler.core.report import Report
+from dsched.scheduler.core.power import NOTHING_KNOWN, Facts
 from dsched.scheduler.core.snapshot import Job, PoolMemory
+from dsched.scheduler.core.speed.posterior import Measured
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Charge, MicroUsdPerHour, Millis
 
 
@@ -41,12 +42,15 @@ class Policy:
     """Wall. The longest automatic interval: hazards are estimates, and half an hour is all we bet on one."""
     cooldown: Millis = Millis(20 * MINUTE)
     """Market. After an interruption the pool is not asked again: half of the measured outages last longer than this."""
-    hazard_spot: float = 0.05
-    """Interruptions per node and market hour expected of a spot pool of which nothing is known: about one a day."""
+    hazard_spot: float = 0.46
+    """Interruptions per market hour of a spot pool of which nothing is known: what the public traces show per hour of
+    capacity being there. A pool that is seen to last is soon believed to be far calmer; see hazard.py."""
     hazard_failure: float = 0.00016
     """Machines also just die: 419 unexpected failures of 2,048 nodes in 54 days (Llama 3 report, 2024)."""
-    hazard_weight: float = 24.0
-    """Market hours of watching that a prior is worth: after a day our own evidence counts as much as any word."""
+    hazard_weight: float = 2.0
+    """Expected interruptions that a prior is worth: after two of them our own evidence counts as much as any word."""
+    hazard_half_life: Millis = Millis(24 * HOUR)
+    """Market. Evidence of a pool counts half after this: zones change their mood within days."""
     spot_ceiling: float = 2.0
     """A lease in a spot pool reserves this many times the quote, at most the on-demand price: it may rise meanwhile."""
     reuse_premium: float = 1.25
@@ -54,12 +58,24 @@ class Policy:
     and is being paid for, but a long job would pay the difference for ever."""
     nodes_max: int = 64
     """Nodes in one gang. Larger ones need placement groups, which the providers do not offer yet."""
+    urgent: Millis = Millis(2 * HOUR)
+    """Market. In a crowd, a job with less slack than this is served by its deadline, ahead of what others might save."""
+    patience: Millis = Millis(24 * HOUR)
+    """Market. In a crowd, a job that has waited so long is served by its age: nobody is passed over for ever."""
+    energy_price: float = 0.0
+    """Dollars that a kWh weighs in the objective, beside what is paid; 0: energy does not matter."""
+    carbon_price: float = 0.0
+    """Dollars that a tonne of CO2 weighs in the objective."""
+    facts: Facts = field(default=NOTHING_KNOWN, repr=False, compare=False)
+    """Public prices of egress and the carbon of grids."""
     placements_max: int = 100
     """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
 
     def __post_init__(self) -> None:
         positive = ("stale_after", "lease", "write", "checkpoint_max", "hazard_weight", "nodes_max", "placements_max")
-        for name in (*positive, "restart", "cooldown", "hazard_spot", "hazard_failure"):
+        positive = (*positive, "hazard_half_life")
+        weights = ("energy_price", "carbon_price")
+        for name in (*positive, *weights, "restart", "cooldown", "hazard_spot", "hazard_failure", "urgent", "patience"):
             number = getattr(self, name)
             if not math.isfinite(number) or number < 0 or (number == 0 and name in positive):
                 raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")
@@ -86,6 +102,8 @@ class Question:
     scale: float = 1.0  # market ms per wall ms
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
     """The catalog's models, so that the reference does not depend on what is on sale; others are read off offers."""
+    speeds: Mapping[str, Measured] = field(default_factory=dict)  # by model
+    columns: object = field(default=None, compare=False)  # fleetplan.columns.Columns of these offers, where somebody has made them already
 
     def market(self, wall: Millis) -> Millis:
         """A wall duration in market time."""
@@ -109,4 +127,3 @@ class Placement:
     budget: str
     reserve: Charge  # price_max x nodes x (lease + drain), to set aside before anything is spent
     checkpoint_every: Millis  # wall
-    report: Report

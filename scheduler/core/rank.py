@@ -3,24 +3,27 @@
 One currency for every shape: the *reference hour*. A job's `duration` is stated for its reference gang: the smallest
 gang that it accepts (`gpus_min`) of the first GPU model that it names; where it names none, of the fastest GPU on offer
 that it would accept, so that estimates err to the late side. Throughput is taken to grow with the peak TFLOPS of the
-gang, with FP8 peaks where the job can use FP8 and the chip has it. Jobs without a GPU run at the same speed on every
-machine: how many cores a command uses is not known.
+gang, with FP8 peaks where the job can use FP8 and the chip has it; where the job tells its model, tokens per second
+take the place of TFLOPS, by the roofline and by what was measured (speed/pace.py). Jobs without a GPU run at the same
+speed on every machine: how many cores a command uses is not known.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dsched.scheduler.core import goodput
+from dsched.scheduler.core import changeover, goodput, power
 from dsched.scheduler.core.feasible import accelerator_matches, wrong_hardware
 from dsched.scheduler.core.hardware import Accelerator, Shape
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Value
-from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.snapshot import Job, PoolMemory
+from dsched.scheduler.core.speed import fit, pace
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsd, MicroUsdPerHour, Millis, charge
 
 
@@ -28,7 +31,17 @@ class Reference(NamedTuple):
     """The gang for which a job's duration is stated."""
 
     words: str  # "8 x H100"
-    tflops: float  # of the whole gang
+    speed: float  # of the whole gang: tokens per second where the model is known, else TFLOPS
+    tokens: float | None = None  # per second
+
+
+class Luggage(NamedTuple):
+    """What a job brings along, and what it has told of itself."""
+
+    size: float = 0.0  # bytes of its checkpoint, told or by its model; 0: none yet, or not known
+    at: str = ""  # provider/region where that lies
+    write: Millis | None = None  # wall: how long a checkpoint stalls it
+    spot_left: Millis | None = None  # market: machine time on spot that its limit leaves; None: no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +57,16 @@ class Demand:
     now: Instant  # market
     question: Question
     policy: Policy
+    luggage: Luggage = field(default=Luggage())
 
 
 def reference(need: Need, question: Question) -> Reference:
     """The gang that counts as speed 1 for this need. Where nothing known could run it, speed means nothing."""
     if need.cpu_only:
         return Reference("any machine", 1.0)
-    on_offer = {chip.name: chip for offer in question.offers.values() if (chip := offer.shape.accelerator)}
+    if need.model is not None:
+        return _model_reference(need, question)
+    on_offer = _on_offer(question)
     known = {**on_offer, **question.accelerators}
     for wanted in need.accelerators:
         named = [_one(chip) for chip in known.values() if accelerator_matches(wanted, chip)]
@@ -58,6 +74,31 @@ def reference(need: Need, question: Question) -> Reference:
             return _reference(named, need)
     fits = [one for one in map(_one, on_offer.values()) if wrong_hardware(need, one) is None]
     return _reference(fits, need) if fits else Reference("nothing on offer", 1.0)
+
+
+def _model_reference(need: Need, question: Question) -> Reference:
+    """The same gang by its tokens per second, measured where it was measured."""
+    assert need.model is not None, "the caller has looked"
+    known = {**_on_offer(question), **question.accelerators}
+    measured = question.speeds.get(need.model.name)
+    gpus = max(1, need.gpus_min)
+    for wanted in need.accelerators or ("",):
+        named = [
+            chip for chip in known.values() if (accelerator_matches(wanted, chip) if wanted else _suits(need, chip))
+        ]
+        found = [(pace.reference(need, chip, gpus, measured), chip.name) for chip in named]
+        if found:
+            fastest, name = max(found, key=lambda one: (one[0].speed, one[1]))
+            return Reference(f"{gpus} x {name}", fastest.speed, fastest.tokens)
+    return Reference("nothing on offer", 1.0)
+
+
+def _suits(need: Need, chip: Accelerator) -> bool:
+    return wrong_hardware(need, _one(chip)) is None
+
+
+def _on_offer(question: Question) -> dict[str, Accelerator]:
+    return {chip.name: chip for offer in question.offers.values() if (chip := offer.shape.accelerator)}
 
 
 def _reference(shapes: list[Shape], need: Need) -> Reference:
@@ -71,17 +112,35 @@ def _one(chip: Accelerator) -> Shape:
     return Shape(name=chip.name, accelerator=chip, gpus=1, vcpus=0, memory_gib=0)
 
 
-def remaining_hours(job: Job) -> float | None:
-    """Reference hours left by the spec's own words and the last committed checkpoint; None: the spec states no work."""
-    if job.spec.duration is None:
-        return None
-    total = job.spec.duration / HOUR
+def remaining_hours(job: Job, question: Question) -> float | None:
+    """Reference hours left by the spec's own words and the last committed checkpoint; None: the spec states no work.
+
+    The work is the duration that the user stated, else the tokens of a known model.
+    """
+    if job.spec.duration is not None:
+        total = job.spec.duration / HOUR
+    else:
+        model = job.spec.need.model
+        tokens = reference(job.spec.need, question).tokens if model and model.known and model.tokens else None
+        if model is None or tokens is None:
+            return None
+        total = model.tokens / tokens / 3600.0
     done = min(job.checkpoint_step, job.spec.steps) / job.spec.steps if job.spec.steps else 0.0
     return total * (1.0 - done)
 
 
+def luggage(job: Job) -> Luggage:
+    need, limited = job.spec.need, job.spec.need.spot_share < 1.0
+    return Luggage(
+        size=changeover.checkpoint_bytes(job.checkpoint_bytes, need) if job.checkpoint_at else 0.0,
+        at=job.checkpoint_at,
+        write=job.write,
+        spot_left=Millis(round(need.spot_share * job.machine) - job.spot) if limited else None,
+    )
+
+
 def speed(shape: Shape, need: Need) -> float:
-    """One node's throughput for this need, in TFLOPS; only ratios of it mean anything."""
+    """One node's throughput in TFLOPS, for needs without a model; only ratios of it mean anything."""
     return 1.0 if need.cpu_only else shape.tflops(fp8=need.fp8 or need.fp8_required)
 
 
@@ -107,11 +166,14 @@ def value(
     policy, market = demand.policy, demand.question.market
     hazard = nodes * node_hazard
     every, share = useful(offer, nodes, node_hazard, demand)
-    reference_tflops = demand.reference.tflops
-    relative = nodes * speed(offer.shape, demand.need) / reference_tflops
+    at = paced(offer.shape, nodes, demand)
+    relative = at.speed / demand.reference.speed
     gang = MicroUsdPerHour(price * nodes)
     top = ceiling(offer, price, nodes, demand)
-    known = _work(gang, share, relative, market(offer.boot) if boots else Millis(0), demand)
+    wait = market(delay(offer, demand).mean) if boots else Millis(0)
+    carried = changeover.egress(policy.facts.egress, demand.luggage.at, offer.pool.place, demand.luggage.size)
+    known = _work(gang, share, relative, wait, demand)
+    watts = power.watts(offer.shape, nodes)
     return Value(
         nodes=nodes,
         gpus=nodes * offer.shape.gpus,
@@ -128,7 +190,36 @@ def value(
         redo=known.redo if known else None,
         move=known.move if known else None,
         finish=known.finish if known else None,
+        speed=relative,
+        egress=carried,
+        wait=wait,
+        layout=at.fit.words if at.fit else "",
+        tokens_per_s=at.tokens,
+        per_mtoken=gang / (at.tokens * share * 3600.0) * 1e6 if at.tokens else None,
+        watts=watts,
+        grams=policy.facts.carbon.get(offer.pool.place),
+        burden=power.burden(watts, policy.facts.carbon.get(offer.pool.place), policy),
     )
+
+
+def paced(shape: Shape, nodes: int, demand: Demand) -> pace.Pace:
+    """The gang's throughput. A model that does not fit is stopped by feasible.gang_sizes, not here."""
+    need = demand.need
+    if need.model is None:
+        return pace.Pace(nodes * speed(shape, need), 0.0)
+    found = pace.pace(need, shape, nodes, demand.question.speeds.get(need.model.name))
+    return found or pace.Pace(demand.reference.speed * goodput.LEAST, 0.0)
+
+
+def delay(offer: Offer, demand: Demand) -> changeover.Believed:
+    """From asking for machines of this pool to the job's first new step there, wall time.
+
+    Until it was measured only the boot counts here: the restart is in the goodput.
+    """
+    memory: PoolMemory | None = demand.question.pools.get(offer.pool.id)
+    if memory is None or not memory.delay.count:
+        return changeover.Believed(offer.boot, offer.boot)
+    return changeover.believed(memory.delay, Millis(offer.boot + demand.policy.restart))
 
 
 def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tuple[Millis, float]:
@@ -138,7 +229,8 @@ def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tupl
     interval does not count on it: notices get lost.
     """
     policy, market = demand.policy, demand.question.market
-    write = max(Millis(1), market(policy.write))
+    stall = policy.write if demand.luggage.write is None else demand.luggage.write
+    write = max(Millis(1), market(stall))
     hazard = nodes * node_hazard
     if demand.every is not None:
         every = max(Millis(1), market(demand.every))
@@ -147,8 +239,8 @@ def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tupl
         every = min(longest, goodput.checkpoint_interval(write, Millis(max(1, round(HOUR / hazard)))))
     else:
         every = market(policy.checkpoint_max)
-    unwarned = min(hazard, nodes * policy.hazard_failure) if offer.notice >= policy.write else hazard
-    restart = market(Millis(policy.restart + offer.boot))
+    unwarned = min(hazard, nodes * policy.hazard_failure) if offer.notice >= stall else hazard
+    restart = market(max(Millis(policy.restart + offer.boot), delay(offer, demand).mean))
     return every, goodput.goodput(hazard=hazard, unwarned=unwarned, restart=restart, write=write, every=every)
 
 
@@ -165,11 +257,13 @@ def best_size(
     def at(nodes: int) -> Value:
         return value(offer, price, nodes, node_hazard=node_hazard, boots=nodes > idle, demand=demand)
 
+    if demand.need.model is not None:
+        return _best_of(fit.sizes(demand.need.model, offer.shape, sizes), at, demand.deadline)
     smallest = at(sizes[0])
     if demand.deadline is None or smallest.finish is None or smallest.finish <= demand.deadline:
         return smallest
     left = (demand.deadline - demand.now) / HOUR
-    relative = speed(offer.shape, demand.need) / demand.reference.tflops
+    relative = speed(offer.shape, demand.need) / demand.reference.speed
     least = (
         math.ceil((demand.remaining or 0.0) / (relative * left)) if left > 0 else sizes[-1]
     )  # if all time was useful
@@ -181,6 +275,13 @@ def best_size(
     while (half := fastest.nodes // 2) >= sizes[0] and _finish(smaller := at(half)) < _finish(fastest):
         fastest = smaller
     return fastest
+
+
+def _best_of(sizes: Sequence[int], at: Callable[[int], Value], deadline: Instant | None) -> Value:
+    """The cheapest that makes the deadline, else the fastest: of a model the smallest gang need not be the cheapest."""
+    found = [at(nodes) for nodes in sizes]
+    good = [v for v in found if deadline is None or v.finish is None or v.finish <= deadline]
+    return min(good, key=lambda v: (v.score, v.nodes)) if good else min(found, key=_finish)
 
 
 def _finish(value: Value) -> int:

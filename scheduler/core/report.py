@@ -32,6 +32,8 @@ class Why(StrEnum):
     TOO_FEW_GPUS = "too-few-gpus"  # the gang would need more nodes than one gang may have
     TOO_MANY_GPUS = "too-many-gpus"  # one node has more than the elastic range's maximum
     UNEVEN_GANG = "uneven-gang"  # no whole number of nodes lies within the elastic range
+    UNEVEN_LAYOUT = "uneven-layout"  # no parallel layout of the model divides evenly over the gang
+    DOES_NOT_FIT = "does-not-fit"  # the model needs more memory per GPU, however it is laid out
     NO_PRICE = "no-price"
     STALE_PRICE = "stale-price"
     OVER_PRICE_MAX = "over-price-max"
@@ -39,6 +41,7 @@ class Why(StrEnum):
     NO_CAPACITY = "no-capacity"
     NOT_ENOUGH_FOR_GANG = "not-enough-for-gang"
     OVER_COST_MAX = "over-cost-max"
+    OVER_SPOT_SHARE = "over-spot-share"
     OVER_BUDGET = "over-budget"
     LATE = "late"
     AVOIDED = "avoided"  # interrupted or refused this job lately; a last resort
@@ -61,6 +64,8 @@ _LASTING: Final = frozenset(
         Why.TOO_FEW_GPUS,
         Why.TOO_MANY_GPUS,
         Why.UNEVEN_GANG,
+        Why.UNEVEN_LAYOUT,
+        Why.DOES_NOT_FIT,
     }
 )
 _ORDER: Final = {why: place for place, why in enumerate(Why)}
@@ -99,19 +104,39 @@ class Value:
     redo: MicroUsd | None = None  # checkpoints, restarts and rework
     move: MicroUsd | None = None  # paid while booting
     finish: Instant | None = None
+    speed: float = 1.0  # reference hours of work in an hour, before goodput
+    egress: MicroUsd = MicroUsd(0)  # to bring the checkpoint there
+    wait: Millis = Millis(0)  # market: from asking for machines to the first new step
+    layout: str = ""  # of a known model: "tp8 pp2 dp2, cheap recompute"
+    tokens_per_s: float | None = None  # of the gang while it works, for a known model
+    per_mtoken: float | None = None  # micro-dollars per million tokens, goodput included
+    watts: float = 0.0  # of the gang, cooling included
+    grams: float | None = None  # of CO2 per kWh there; None: not known
+    burden: float = 0.0  # micro-dollars per hour that energy and carbon weigh in the objective; nobody pays them to us
 
     @property
     def expected(self) -> MicroUsd | None:
         if self.compute is None or self.redo is None or self.move is None:
             return None
-        return MicroUsd(self.compute + self.redo + self.move)
+        return MicroUsd(self.compute + self.redo + self.move + self.egress)
+
+    @property
+    def kwh(self) -> float | None:
+        """Of the remaining work."""
+        return None if self.hours is None else self.watts / 1000.0 * self.hours
 
     @property
     def score(self) -> float:
         """Least is best; compare only values of one job. Expected cost where the work is known: the cost per useful
         hour with the boot shared out over the work."""
         expected = self.expected
-        return self.per_useful_hour if expected is None else float(expected)
+        if expected is None or self.hours is None:
+            return (
+                self.per_useful_hour + self.burden / (self.speed * self.goodput)
+                if self.burden
+                else self.per_useful_hour
+            )
+        return expected + self.burden * self.hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,7 +107,7 @@ class Field:
 
     def _enter(self, id: str, offer: Offer, sizes: range | Refusal) -> None:
         memory, now, policy = self.question.pools.get(id), self.now.market, self.policy
-        node_hazard = hazard.per_node(offer, memory, policy)
+        node_hazard = hazard.per_node(offer, memory, policy, now)
         refusal = (
             feasible.wrong_market(self.need, offer.pool)
             or feasible.wrong_place(self.places, offer.pool)
@@ -181,6 +181,10 @@ class Shortlist:
             refused=[*refused, *self._field.refused],
         )
 
+    def at(self, pool: str) -> Judged | None:
+        """How this pool is judged; None: it cannot serve the class."""
+        return self._judged.get(pool)
+
     def _prefer_idle(self, good: list[Judged]) -> Judged:
         """The cheapest that needs no buying, unless buying elsewhere is so much cheaper that a long job should."""
         limit = _score(good[0].line) * self._demand.policy.reuse_premium
@@ -210,8 +214,11 @@ class Shortlist:
             return Judged(_line(offer, value.hazard, refusal, value), Tier.NEVER, 0)
         value = self._value(entry, range(smallest, largest + 1), idle)
         lease = self._field.question.market(self._demand.policy.lease)
-        refusal = feasible.over_cost_max(self._left, value, lease) or feasible.over_budget(
-            self._budget, stock.room.get(self._budget), value.reserve
+        spot_left = self._demand.luggage.spot_left
+        refusal = (
+            feasible.over_cost_max(self._left, value, lease)
+            or feasible.over_spot_share(self._field.need, offer.pool, value, spot_left)
+            or feasible.over_budget(self._budget, stock.room.get(self._budget), value.reserve)
         )
         if refusal is not None:
             return Judged(_line(offer, value.hazard, refusal, value), Tier.NEVER, 0)

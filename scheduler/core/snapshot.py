@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from dsched.scheduler.core.changeover import Delay
+from dsched.scheduler.core.changeover import UNSEEN, Delay
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Offer, Pool
@@ -150,7 +150,10 @@ class PoolMemory:
     refusals: int = 0  # in a row; a launch that succeeds clears them
     interruptions: int = 0
     exposure: Millis = Millis(0)  # market time our nodes lived there
-    delay: Delay = Delay()  # from asking for a machine to the first new step
+    seen: float = 0.0  # interruptions, forgotten with time; see hazard.py
+    expected: float = 0.0  # how many the usual rate would have brought; forgotten alike
+    aged: Instant = Instant(0)  # market: until when they have been
+    delay: Delay = UNSEEN  # from asking for a machine to the first new step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +188,7 @@ class LedgerEntry:
     job: str  # "" while idle
     budget: str
     pool: str
-    kind: str  # "compute" | "minimum" | "correction" (takes back, so it owes less than nothing) | "egress" | "disk"
+    kind: str  # "compute" | "minimum" | "orphan" | "correction" (takes back, so it owes less than nothing) | "egress" | "disk"
     rate: MicroUsdPerHour
     on_demand: MicroUsdPerHour | None
     start: Instant  # market
@@ -218,6 +221,21 @@ class Progress:
     at: Instant = Instant(0)  # wall
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A machine with our tag and without a row: what it costs, from when on nobody has paid for it. Not durable."""
+
+    node: str
+    pool: Pool
+    since: Instant  # market
+    least: Instant  # market: paid up to here, however short it lived
+    rate: MicroUsdPerHour
+    on_demand: MicroUsdPerHour | None
+    source: str
+    quoted: Instant
+    missing: int = 0  # lists in a row without it
+
+
 ROWS: Final[Mapping[str, type]] = {
     "job": Job,
     "attempt": Attempt,
@@ -244,6 +262,13 @@ _HELD: Final = {
 }
 
 QueueKey = tuple[int, int, int, str]  # priority (negated), deadline, submitted, id: the order of service
+
+
+class Streak(NamedTuple):
+    """How long a pool has been up or down, as far as anybody saw."""
+
+    up: bool
+    since: Instant  # market
 
 
 class Kind(NamedTuple):
@@ -289,10 +314,13 @@ class State:
     started: dict[str, int] = field(default_factory=dict)  # node -> generation whose ranks run there
     intervals: dict[str, Millis] = field(default_factory=dict)  # running job -> checkpoint interval that it was told
     asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
+    orphans: dict[str, Orphan] = field(default_factory=dict)  # "provider:ref" of those that were seen alive
+    outlived: dict[str, Orphan] = field(default_factory=dict)  # and of nodes whose lease ended unconfirmed
     waiting: dict[Kind, list[QueueKey]] = field(default_factory=dict)  # of `queue`: what the planner is to look at
     blocked: dict[Kind, str] = field(default_factory=dict)  # class -> why nothing fitted when it was judged last
     delayed: dict[str, Instant] = field(default_factory=dict)  # queued jobs passed over until this wall instant
     vetted: dict[Kind, bool] = field(default_factory=dict)  # classes that some offer could run
+    streaks: dict[str, Streak] = field(default_factory=dict)  # spot pool -> since when it has been up or down
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due
 

@@ -51,9 +51,9 @@ def test_the_catalog_keeps_the_reference_when_the_gpu_is_not_on_sale() -> None:
 
 
 def test_work_left_follows_the_last_committed_checkpoint() -> None:
-    assert remaining_hours(job(duration=hours(10), steps=100, checkpoint_step=25)) == 7.5
-    assert remaining_hours(job(duration=hours(10), checkpoint_step=25)) == 10
-    assert remaining_hours(job()) is None
+    assert remaining_hours(job(duration=hours(10), steps=100, checkpoint_step=25), ask(())) == 7.5
+    assert remaining_hours(job(duration=hours(10), checkpoint_step=25), ask(())) == 10
+    assert remaining_hours(job(), ask(())) is None
 
 
 def test_what_the_engine_knows_of_the_work_beats_the_spec() -> None:

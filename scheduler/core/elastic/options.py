@@ -74,7 +74,7 @@ def _choice(entry: Entry, nodes: int, stock: Stock, demand: rank.Demand) -> Choi
         pool=pool,
         nodes=nodes,
         value=value,
-        speed=nodes * rank.speed(entry.offer.shape, demand.need) / demand.reference.tflops,
+        speed=nodes * rank.speed(entry.offer.shape, demand.need) / demand.reference.speed,
         hazard=value.hazard,
         changeover=demand.question.market(demand.policy.restart) / HOUR * 3600,
         egress=0.0,

@@ -17,6 +17,7 @@ from dsched.scheduler.core.speed.model import Layout, Model
 from dsched.scheduler.core.speed.roofline import Estimate, estimate
 
 KEPT: Final = 4096  # fits remembered: shapes x sizes x models of a busy queue; each some 300 bytes
+SIZES_ALL: Final = 12  # sizes of a range that are all looked at
 PIPELINE_MAX: Final = 64  # stages; deeper pipelines are not run
 
 
@@ -95,6 +96,27 @@ def layouts(model: Model, shape: Shape, nodes: int) -> Iterator[Layout]:
             if wish.dp not in (0, dp) or (model.sequences is not None and model.sequences % dp):
                 continue
             yield from (Layout(tp=tp, pp=pp, ep=ep, dp=dp) for ep in _expert_groups(model, dp))
+
+
+def sizes(model: Model, shape: Shape, among: range) -> tuple[int, ...]:
+    """The gang sizes worth asking about: all of a short range; of a long one 2^k, 3 x 2^k and its ends.
+
+    Of a known model only those that it fits on. Raises ValueError for an empty range.
+    """
+    return _sizes(model, shape, among.start, among.stop)
+
+
+@lru_cache(maxsize=KEPT)
+def _sizes(model: Model, shape: Shape, start: int, stop: int) -> tuple[int, ...]:
+    if stop <= start:
+        raise ValueError(f"no gang sizes from {start} to {stop - 1}")
+    some = list(range(start, stop))
+    if len(some) > SIZES_ALL:
+        round_ones = {odd << k for odd in (1, 3) for k in range(stop.bit_length())}
+        some = sorted({start, stop - 1} | (round_ones & set(some)))
+    if not model.known or shape.accelerator is None:
+        return tuple(some)
+    return tuple(n for n in some if isinstance(fit(model, shape, n), Fit))
 
 
 def nearest(model: Model, shape: Shape, nodes: int, nodes_max: int) -> int | None:
