@@ -7,10 +7,10 @@ list is only gone when the provider says so or when its lease has run out.
 
 from __future__ import annotations
 
-from dsched.scheduler.core import ledger, lifecycle
+from dsched.scheduler.core import hazard, ledger, lifecycle, orphan
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.event import Change
-from dsched.scheduler.core.holding import ask_end, avoiding, leave, remember
+from dsched.scheduler.core.holding import ask_end, avoiding, leave, met, remember
 from dsched.scheduler.core.message import CallTerminate, ClockJumped, NodeNoticed, NodesSeen, SeenNode
 from dsched.scheduler.core.snapshot import Intent, Job, Node, PoolMemory
 from dsched.scheduler.core.state import INTENT, IntentFact, IntentState, JobFact, JobState, NodeFact, NodeState, step
@@ -21,7 +21,6 @@ def seen(draft: Draft, message: NodesSeen) -> None:
     """Compare a provider's complete list with our rows."""
     state = draft.state
     names: set[str] = set()
-    orphans: set[str] = set()
     for machine in message.nodes:
         name = f"{machine.token}.{machine.index}"
         names.add(name)
@@ -30,12 +29,12 @@ def seen(draft: Draft, message: NodesSeen) -> None:
         node = state.nodes.get(name)
         if node is None:
             if machine.alive:
-                orphans.add(_orphan(draft, message.provider, machine))
+                orphan.found(draft, message.provider, machine)
             continue
         node = arrived(draft, node, machine)
         if not machine.alive:
             gone(draft, node, machine.ended or draft.now.market, machine.ended_by)
-    _forget_orphans(draft, message.provider, orphans)
+    orphan.look(draft, message.provider, {machine.ref: machine for machine in message.nodes})
     for node in list(state.nodes.values()):
         if node.pool.provider == message.provider and node.id not in names:
             _missing(draft, node, message.asked)
@@ -56,6 +55,7 @@ def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
     )
     intent = draft.state.intents.get(node.token)
     memory = draft.state.pools.get(node.pool.id)
+    met(draft, node.pool.id, up=True)
     if memory is not None and memory.refusals:
         draft.say("pool.sells", Change("pool", memory.pool, {"refusals": 0}))
         draft.state.wake()
@@ -67,26 +67,6 @@ def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
     if offer is not None and offer.quote is not None and offer.quote.price != node.rate:
         node = ledger.reprice(draft, node, offer.quote, offer.on_demand)  # it moved since the launch was planned
     return node
-
-
-def _orphan(draft: Draft, provider: str, machine: SeenNode) -> str:
-    """Answers with the name under which it is remembered that its end was asked for."""
-    key = f"{provider}:{machine.ref}"
-    last = draft.state.asked.get(key)
-    if last is not None and draft.now.wall - last < draft.terms.terminate_again:
-        return key
-    if last is None:
-        why = f"{machine.ref} carries our tag and no job claims it: ended"
-        draft.say("orphan.found", why=why, data={"ref": machine.ref, "token": machine.token})
-    draft.learn(draft.state.asked, key, draft.now.wall)
-    draft.do(CallTerminate(provider=provider, refs=(machine.ref,)))
-    return key
-
-
-def _forget_orphans(draft: Draft, provider: str, alive: set[str]) -> None:
-    """Those that have ended; the names of nodes have no colon."""
-    for key in [key for key in draft.state.asked if key.startswith(f"{provider}:") and key not in alive]:
-        draft.learn(draft.state.asked, key, None)
 
 
 def _missing(draft: Draft, node: Node, asked: Instant) -> None:
@@ -107,7 +87,11 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
     memory = state.pools.get(node.pool.id) or PoolMemory(pool=node.pool.id)
     lived = Millis(max(0, ended - (node.launched or ended)))
     taken = by == "interrupted" and node.notice is None  # a notice was counted when it came
-    remember(draft, memory, f"interrupted {node.id}" if taken else "", exposure=lived)
+    remember(
+        draft, memory, f"interrupted {node.id}" if taken else "", exposure=lived, expected=_expected(draft, node, ended)
+    )
+    if taken:
+        met(draft, node.pool.id, up=False)
     job = state.jobs.get(node.job)
     why = f"{node.id} is gone: {by}"
     told = {"by": by, "pool": node.pool.id, "taken": taken}
@@ -115,6 +99,12 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
     state.wake()
     if job is not None:
         _lost(draft, job, node, by, taken=taken)
+
+
+def _expected(draft: Draft, node: Node, ended: Instant) -> float:
+    pool = node.pool.id
+    begun = node.launched if node.launched is not None else ended
+    return hazard.expected(draft.state.offers.get(pool), draft.state.streaks.get(pool), begun, ended)
 
 
 def _lost(draft: Draft, job: Job, node: Node, by: str, *, taken: bool) -> None:
@@ -155,6 +145,7 @@ def noticed(draft: Draft, message: NodeNoticed) -> None:
     if first:
         memory = state.pools.get(node.pool.id) or PoolMemory(pool=node.pool.id)
         remember(draft, memory, f"noticed {node.id}")
+        met(draft, node.pool.id, up=False)
     job = state.jobs.get(node.job)
     if job is None:
         leave(draft, node, why)
@@ -221,6 +212,7 @@ def _lease_ended(draft: Draft, node: Node, ended: Instant) -> None:
     if node.ref:
         draft.do(CallTerminate(provider=node.pool.provider, refs=(node.ref,)))
     gone(draft, node, ended, "lease")
+    orphan.outlived(draft, node, ended)
 
 
 def settle_intent(draft: Draft, intent: Intent, fact: IntentFact, kind: str, why: str, by: str = "") -> None:

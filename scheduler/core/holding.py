@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dsched.scheduler.core import ledger
+from dsched.scheduler.core import hazard, ledger
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.message import CallTerminate, TellLeave
@@ -17,7 +17,8 @@ from dsched.scheduler.core.units import Instant, Millis
 def assign(draft: Draft, node: Node, job: str) -> Node:
     """From now on the node is the job's, and so is its bill."""
     node = ledger.meter(draft, node, draft.now.market)
-    draft.say("node.assigned", Change("node", node.id, {"job": job, "idle_since": None}), job=job, node=node.id)
+    given = Change("node", node.id, {"job": job, "idle_since": None, "asked": None})
+    draft.say("node.assigned", given, job=job, node=node.id)
     return draft.state.nodes[node.id]
 
 
@@ -64,9 +65,13 @@ def avoiding(draft: Draft, job: Job, pool: str) -> tuple[str, ...]:
     return (*kept, pool)[-draft.terms.avoid_kept :]
 
 
-def remember(draft: Draft, memory: PoolMemory, interrupted: str, *, exposure: Millis = Millis(0)) -> None:
-    """Add to what we know of a pool: time lived there, and (with a sentence) an interruption, which cools it down."""
-    changed = replace(memory, exposure=Millis(memory.exposure + exposure))
+def remember(
+    draft: Draft, memory: PoolMemory, interrupted: str, *, exposure: Millis = Millis(0), expected: float = 0.0
+) -> None:
+    """Add to what we know of a pool: time lived there (and what the usual rate would have taken in it), and (with a
+    sentence) an interruption, which cools it down."""
+    changed = hazard.remembered(memory, float(bool(interrupted)), expected, draft.policy, draft.now.market)
+    changed = replace(changed, exposure=Millis(memory.exposure + exposure))
     if interrupted:
         until = max(memory.cool_until, Instant(draft.now.market + draft.policy.cooldown))
         changed = replace(changed, interruptions=memory.interruptions + 1, cool_until=until, why=interrupted)
@@ -79,3 +84,9 @@ def remembered(state: State, memory: PoolMemory) -> Change:
     """The change that makes this the pool's row."""
     row = insert("pool", memory.pool, memory)
     return replace(row, new=False) if memory.pool in state.pools else row
+
+
+def met(draft: Draft, pool: str, *, up: bool) -> None:
+    """A pool was seen to sell, or not to: how long it has done so says how long it will."""
+    state = draft.state
+    draft.learn(state.streaks, pool, hazard.told(state.streaks, pool, up=up, now=draft.now.market))

@@ -69,9 +69,11 @@ def _start(draft: Draft, job: Job, gang: list[Node]) -> None:
         nodes=job.next_nodes,
         world_size=world,
         decided=draft.now,
+        asked=min((node.asked for node in gang if node.asked is not None), default=None),
     )
     resume = job.generation > 0
-    given = [Change("node", n.id, {"generation": generation, "running": True, "idle_since": None}) for n in gang]
+    taken = {"generation": generation, "running": True, "idle_since": None, "asked": None}
+    given = [Change("node", n.id, taken) for n in gang]
     draft.job(
         job,
         "generation",
@@ -134,9 +136,10 @@ def _interval(draft: Draft, job: Job) -> Millis:
     offer = state.offers.get(pool)
     if offer is None:
         return policy.checkpoint_max
-    hazard = per_node(offer, state.pools.get(pool), policy) * len(job.nodes)
+    hazard = per_node(offer, state.pools.get(pool), policy, draft.now.market) * len(job.nodes)
     mtbf = Millis(round(HOUR / hazard / state.scale)) if hazard > 0 else Millis(0)
-    return min(checkpoint_interval(policy.write, mtbf), policy.checkpoint_max) if mtbf else policy.checkpoint_max
+    write = policy.write if job.write is None else max(Millis(1), job.write)
+    return min(checkpoint_interval(write, mtbf), policy.checkpoint_max) if mtbf else policy.checkpoint_max
 
 
 def started(draft: Draft, node: Node) -> None:

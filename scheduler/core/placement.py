@@ -72,8 +72,8 @@ class Policy:
     """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
 
     def __post_init__(self) -> None:
-        positive = ("stale_after", "lease", "write", "checkpoint_max", "hazard_weight", "nodes_max", "placements_max")
-        positive = (*positive, "hazard_half_life")
+        positive: tuple[str, ...] = ("stale_after", "lease", "write", "checkpoint_max", "nodes_max", "placements_max")
+        positive += ("hazard_weight", "hazard_half_life")
         weights = ("energy_price", "carbon_price")
         for name in (*positive, *weights, "restart", "cooldown", "hazard_spot", "hazard_failure", "urgent", "patience"):
             number = getattr(self, name)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsched.scheduler.core import fleet, ledger, lifecycle, report
+from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.event import Change
-from dsched.scheduler.core.holding import ask_end, assign, leave, remembered
+from dsched.scheduler.core.holding import ask_end, assign, leave, met, remembered
 from dsched.scheduler.core.hope import Hope
-from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.message import (
     CallLaunch,
     Launched,
@@ -206,6 +206,7 @@ def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Cha
             rate_at=offer.quote.at,
             on_demand=offer.on_demand,
             job=job.id,
+            asked=now.wall,
         )
         changes.append(insert("node", node.id, node))
     return intent, changes
@@ -268,6 +269,8 @@ def refused(draft: Draft, message: LaunchRefused) -> None:
     memory = state.pools.get(intent.pool.id)
     known = memory is not None and memory.cool_until > draft.now.market and memory.why == message.why
     _cool(draft, intent, message)
+    if message.by is RefusedBy.CAPACITY:
+        met(draft, intent.pool.id, up=False)
     for name in intent.nodes:
         node = state.nodes.get(name)
         if node is not None:
@@ -355,7 +358,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
     """New quotes: reprice what runs there, and let the queue look again when a price or a capacity moved."""
     state = draft.state
     draft.set("vetted", {})
-    fresh = {offer.pool.id: offer for offer in message.offers}
+    ours = {node.pool for node in state.nodes.values() if node.ref}
+    fresh = {offer.pool.id: _seen(draft, offer, ours) for offer in message.offers}
     old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
     stale = Instant(draft.now.market - draft.policy.stale_after)
     moved = fresh.keys() != old.keys() or any(_moved(old[key], offer, stale) for key, offer in fresh.items())
@@ -371,6 +375,16 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
         lifecycle.retime(draft, state.jobs[name])
     if moved:
         state.wake()
+
+
+def _seen(draft: Draft, offer: Offer, ours: set[Pool]) -> Offer:
+    """The offer with what its pool's age says of its hazard."""
+    pool, state = offer.pool, draft.state
+    if pool.market is not Market.SPOT:
+        return offer
+    if offer.free is not None:
+        met(draft, pool.id, up=offer.free > 0 or pool in ours)
+    return hazard.presumed(offer, state.streaks.get(pool.id), draft.now.market)
 
 
 def _moved(old: Offer, new: Offer, stale: Instant) -> bool:

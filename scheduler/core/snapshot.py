@@ -188,7 +188,7 @@ class LedgerEntry:
     job: str  # "" while idle
     budget: str
     pool: str
-    kind: str  # "compute" | "minimum" | "orphan" | "correction" (takes back, so it owes less than nothing) | "egress" | "disk"
+    kind: str  # "compute" | "minimum" | "orphan" | "egress" | "disk" | "correction" (takes back: owes less than nothing)
     rate: MicroUsdPerHour
     on_demand: MicroUsdPerHour | None
     start: Instant  # market

@@ -45,7 +45,7 @@ def test_the_same_storm_matters_less_with_a_notice_in_which_a_checkpoint_fits() 
 
 def test_a_pool_that_interrupted_us_often_is_believed_over_its_own_word() -> None:
     liar, honest = offer(f"liar/{H100}/spot", 10, hazard=0.01), offer(f"honest/{H100}/spot", 10.5, hazard=0.01)
-    known = {liar.pool.id: PoolMemory(pool=liar.pool.id, interruptions=40, exposure=hours(40))}
+    known = {liar.pool.id: PoolMemory(pool=liar.pool.id, seen=400, expected=2, aged=NOW.market)}
     restart = Policy(restart=Millis(10 * MINUTE))
     assert where(ask(job(), liar, honest), restart) == f"liar/{H100}/spot"
     assert where(ask(job(), liar, honest, pools=known), restart) == f"honest/{H100}/spot"
