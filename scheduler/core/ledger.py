@@ -101,17 +101,26 @@ def _taken_back(entry: LedgerEntry, start: Instant) -> LedgerEntry:
     return replace(entry, kind="correction", start=start, owed=owed, baseline=beside)
 
 
+def book_stray(draft: Draft, entry: LedgerEntry) -> None:
+    """An interval of a machine that has no row. The key holds when it was booked: found twice, it is paid twice."""
+    key = f"{entry.node}/{entry.start}/{entry.kind}/{draft.now.wall}"
+    draft.say("ledger.booked", insert("ledger", key, entry), _spent(draft.state, entry), node=entry.node)
+
+
+def _spent(state: State, entry: LedgerEntry) -> Change:
+    budget = state.budgets.get(entry.budget)
+    if budget is None:
+        return insert("budget", entry.budget, Budget(name=entry.budget, spent=entry.owed))
+    return Change("budget", entry.budget, {"spent": Charge(budget.spent + entry.owed)})
+
+
 def _book(draft: Draft, node: Node, entry: LedgerEntry) -> Node:
     state = draft.state
-    budget = state.budgets.get(entry.budget)
     changes = [
         insert("ledger", f"{entry.node}/{entry.start}/{entry.kind}", entry),
         Change("node", node.id, _metered(node, entry)),
+        _spent(state, entry),
     ]
-    if budget is None:
-        changes.append(insert("budget", entry.budget, Budget(name=entry.budget, spent=entry.owed)))
-    else:
-        changes.append(Change("budget", entry.budget, {"spent": Charge(budget.spent + entry.owed)}))
     job = state.jobs.get(entry.job)
     if job:
         spent, baseline = Charge(job.spent + entry.owed), Charge(job.baseline + entry.baseline)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsched.scheduler.core import agent, asking, budget, fleet, holding, ledger, lifecycle, placing, step
+from dsched.scheduler.core import agent, asking, budget, fleet, holding, ledger, lifecycle, orphan, placing, step
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.message import (
     AgentHello,
@@ -91,7 +91,7 @@ REAL_WATCH, REAL_NOTICED, REAL_HELLO = fleet.watch, fleet.noticed, agent.hello
 
 BUGS: dict[str, tuple[tuple[Any, ...], str, Callable[..., Any]]] = {
     "the next generation starts without proof": ((lifecycle,), "quiet", lambda draft, job: True),
-    "orphans are ignored": ((fleet,), "_orphan", nothing),
+    "orphans are ignored": ((orphan,), "found", nothing),
     "absence from a list is proof": ((fleet,), "_missing", absence_is_proof),
     "a lost answer is taken for a no": ((placing,), "unanswered", a_lost_answer_buys_again),
     "terminate is asked once and forgotten": ((holding, fleet, placing), "ask_end", ask_only_once),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.state import TERMINAL, JobState
 from dsched.scheduler.core.units import HOUR, MINUTE
-from tests.support.bill import Life, complaints, cost, spent
+from tests.support.bill import Life, complaints, cost, entries, spent
 
 if TYPE_CHECKING:
     from tests.support.storm import Storm
@@ -139,6 +139,7 @@ class Judge:
         """The ledger is true: to the millisecond of every life, and in every sum."""
         storm = self.storm
         wrong = complaints(self.lives(), storm.told, storm.log)
+        wrong += self._strangers()
         for column, rows in (("job", storm.state.jobs), ("budget", storm.state.budgets)):
             sums = spent(storm.log, column)
             for name, row in rows.items():
@@ -146,6 +147,17 @@ class Judge:
                     wrong.append(f"{name} says {row.spent}, its entries {sums[name]}")
         if wrong:
             self.complain("the ledger lies: " + "; ".join(wrong))
+
+    def _strangers(self) -> list[str]:
+        """An orphan is paid from its launch, until its end at least."""
+        lives = {machine.node: machine for machine in self.storm.machines.values()}
+        wrong = []
+        for entry in entries(self.storm.log):
+            if entry["kind"] == "orphan":
+                machine = lives[entry["node"]]
+                if entry["start"] != machine.launched or entry["end"] < machine.ended:
+                    wrong.append(f"{machine.node} lived {machine.launched}..{machine.ended}, booked is {entry}")
+        return wrong
 
     def cost(self) -> int:
         """What all machines that a row knew have cost, by the judge's own bill."""
