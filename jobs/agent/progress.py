@@ -175,6 +175,9 @@ class Reports:
             value = _duration(body, name)
             if value is not None:
                 fact[name] = value
+        size = _whole(body, "bytes")
+        if size is not None:
+            fact["bytes"] = size
         return fact
 
 

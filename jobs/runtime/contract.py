@@ -169,9 +169,17 @@ class Runtime:
         pace = self._pace.tick(tokens, self._monotonic())
         self._report.send("step", step=step, steps=steps, loss=loss, tokens=tokens, **pace)
 
-    def saved(self, step: int, *, uri: str, write_ms: float | None = None, stall_ms: float | None = None) -> None:
-        """The checkpoint of `step` is durable at `uri`."""
-        self._report.send("saved", step=step, uri=uri, write_ms=write_ms, stall_ms=stall_ms)
+    def saved(
+        self,
+        step: int,
+        *,
+        uri: str,
+        write_ms: float | None = None,
+        stall_ms: float | None = None,
+        size: int | None = None,
+    ) -> None:
+        """The checkpoint of `step` is durable at `uri`. `size`: its bytes, by which moving it is priced."""
+        self._report.send("saved", step=step, uri=uri, write_ms=write_ms, stall_ms=stall_ms, bytes=size)
 
     def unsaved(self, step: int, reason: str) -> None:
         """The checkpoint of `step` could not be written; the last good one stays."""

@@ -8,7 +8,7 @@ counted; the next one that gets through carries the count. What must not be lost
 
     ready      uri?, fallback?                            the state is loaded; the next step is step + 1
     step       steps?, loss?, tokens?, step_ms?, tokens_per_s?   absent when unknown or not finite
-    saved      uri, write_ms, stall_ms                    the checkpoint of `step` is durable
+    saved      uri, write_ms, stall_ms, bytes             the checkpoint of `step` is durable
     unsaved    reason                                     it is not; the last one stays
     alarm      reason                                     the same step was computed twice, with different bits
     preempted  the job leaves as it was told              done       it leaves because it is finished

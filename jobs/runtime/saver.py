@@ -71,5 +71,6 @@ class Saver:
             log.error("checkpoint of step %d: %s", step, saved.alarm)
             self._run.alarm(step, saved.alarm)
         log.info("checkpoint of step %d saved in %.0f ms, stall %.1f ms", step, saved.write_ms, stall_ms)
-        self._run.saved(step, uri=saved.uri, write_ms=round(saved.write_ms, 3), stall_ms=round(stall_ms, 3))
+        size = sum(shard.size for shard in saved.manifest.shards)
+        self._run.saved(step, uri=saved.uri, write_ms=round(saved.write_ms, 3), stall_ms=round(stall_ms, 3), size=size)
         return True

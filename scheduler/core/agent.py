@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsched.scheduler.core import lifecycle
+from dsched.scheduler.core import learning, lifecycle
 from dsched.scheduler.core.budget import affordable
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.holding import release
@@ -185,7 +185,8 @@ def saved(draft: Draft, message: CheckpointSaved) -> None:
         draft.job(job, "stepped-back", checkpoint_step=message.step)
     elif message.step > job.checkpoint_step:
         data = {"step": message.step, "generation": message.generation, "uri": message.uri, "write_ms": message.write}
-        draft.job(job, "checkpointed", data=data, checkpoint_step=message.step)
+        changed = learning.saved(job, node, message)
+        draft.job(job, "checkpointed", data=data, checkpoint_step=message.step, **changed)
 
 
 def fact_lost(draft: Draft, message: FactLost) -> None:
@@ -209,3 +210,4 @@ def first_step(draft: Draft, message: FirstStep) -> None:
     attempt = draft.state.attempt(job) if job else None
     if attempt is not None and attempt.generation == message.generation and attempt.first_step is None:
         draft.attempt(attempt, "stepping", first_step=message.step)
+        learning.first_step(draft, attempt)

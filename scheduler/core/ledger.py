@@ -7,8 +7,8 @@ from typing import Final
 
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
-from dsched.scheduler.core.market import Quote
-from dsched.scheduler.core.snapshot import Budget, LedgerEntry, Node, State
+from dsched.scheduler.core.market import Market, Quote
+from dsched.scheduler.core.snapshot import Budget, Job, LedgerEntry, Node, State
 from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis, charge
 
 DEFAULT: Final = "default"  # the budget of what nobody in particular uses: idle nodes
@@ -124,9 +124,16 @@ def _book(draft: Draft, node: Node, entry: LedgerEntry) -> Node:
     job = state.jobs.get(entry.job)
     if job:
         spent, baseline = Charge(job.spent + entry.owed), Charge(job.baseline + entry.baseline)
-        changes.append(Change("job", job.id, {"spent": spent, "baseline": baseline}))
+        changes.append(Change("job", job.id, {"spent": spent, "baseline": baseline, **_hours(job, node, entry)}))
     draft.say("ledger.booked", *changes, job=entry.job, node=entry.node)
     return state.nodes.get(node.id, node)
+
+
+def _hours(job: Job, node: Node, entry: LedgerEntry) -> dict[str, object]:
+    """Machine time booked on the job, and what of it was spot."""
+    lasting = (entry.end - entry.start) * (-1 if entry.kind == "correction" else 1)
+    spot = lasting if node.pool.market is Market.SPOT else 0
+    return {"machine": Millis(job.machine + lasting), "spot": Millis(job.spot + spot)}
 
 
 def _metered(node: Node, entry: LedgerEntry) -> dict[str, object]:

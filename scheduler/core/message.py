@@ -218,6 +218,8 @@ class CheckpointSaved:
     step: int
     uri: str = ""
     write: Millis | None = None
+    stall: Millis | None = None  # of it, how long the job stood still
+    size: int = 0  # bytes; 0: not told
     fallback: str = ""  # restore took an older one, and why
 
 
@@ -229,6 +231,17 @@ class FirstStep:
     job: str
     generation: int
     step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsMeasured:
+    """What a generation's steps took on average, over so many reports since the last such message."""
+
+    job: str
+    generation: int
+    reports: int
+    step_ms: float | None = None  # wall
+    tokens_per_s: float | None = None  # wall, of the whole gang
 
 
 # -- the loop itself ------------------------------------------------------------------------------------------------
@@ -282,6 +295,7 @@ Message = (
     | SetupBroke
     | CheckpointSaved
     | FirstStep
+    | StepsMeasured
     | Restarted
     | ClockJumped
     | Tick

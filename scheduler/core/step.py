@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dsched.scheduler.core import agent, enforce, fleet, lifecycle, placing, wishes
+from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, wishes
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
 from dsched.scheduler.core.event import Change, Event
@@ -42,6 +42,7 @@ from dsched.scheduler.core.message import (
     SendAlert,
     SetBudget,
     SetupBroke,
+    StepsMeasured,
     Submit,
     Tick,
 )
@@ -108,6 +109,8 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return agent.fact_lost(draft, message)
         case FirstStep():
             return agent.first_step(draft, message)
+        case StepsMeasured():
+            return learning.steps(draft, message)
         case Restarted():
             return _restarted(draft)
         case ClockJumped():

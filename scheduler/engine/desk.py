@@ -38,6 +38,7 @@ from dsched.scheduler.core.message import (
 from dsched.scheduler.core.snapshot import Intent, Progress
 from dsched.scheduler.core.units import Instant, Millis
 from dsched.scheduler.engine.loop import Loop
+from dsched.scheduler.engine.paces import Paces
 from dsched.scheduler.wire.agent import (
     Control,
     Fact,
@@ -90,6 +91,7 @@ class Desk:
         self._loop, self._key = loop, key
         self._address, self._checkpoints = address, checkpoints
         self._seats: dict[str, Seat] = {}
+        self._paces = Paces()
         self._begun = loop.clock.now().wall  # who was heard before this daemon's start may be about to call again
 
     # -- what launches carry ---------------------------------------------------------------------------------------
@@ -236,6 +238,8 @@ class Desk:
                     step=fact["step"],
                     uri=fact["uri"],
                     write=Millis(int(fact.get("write_ms", 0))),
+                    stall=_millis(fact.get("stall_ms", fact.get("write_ms"))),
+                    size=max(0, int(fact.get("bytes", 0))),
                     fallback=fact.get("fallback", ""),
                 )
             case "noticed":
@@ -266,7 +270,7 @@ class Desk:
         last.at = Instant(fact["at"])
         if fact.get("first"):
             return FirstStep(node=node, job=job.id, generation=job.generation, step=fact["step"])
-        return None
+        return self._paces.told(job, fact) if job.spec.need.model is not None else None
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
@@ -319,3 +323,7 @@ class Desk:
             drain_ms=spec.drain,
             hang_ms=spec.hang,
         )
+
+
+def _millis(told: float | None) -> Millis | None:
+    return None if told is None else Millis(max(0, round(told)))

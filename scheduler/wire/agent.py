@@ -187,6 +187,7 @@ class Saved(TypedDict):
     uri: str
     write_ms: NotRequired[float]
     stall_ms: NotRequired[float]
+    bytes: NotRequired[int]  # of the whole checkpoint
     fallback: NotRequired[str]  # on restore: why the newest was refused, and what was taken instead
     at: int
 
