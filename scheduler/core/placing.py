@@ -11,7 +11,7 @@ from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.event import Change
-from dsched.scheduler.core.holding import ask_end, assign, leave, met, remembered
+from dsched.scheduler.core.holding import ask_end, leave, met, remembered
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.message import (
@@ -26,12 +26,11 @@ from dsched.scheduler.core.message import (
     Submit,
     WakeAt,
 )
-from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import feasible_deadline, plan
 from dsched.scheduler.core.snapshot import (
     After,
     Alert,
-    Decision,
     Intent,
     Job,
     Node,
@@ -43,12 +42,11 @@ from dsched.scheduler.core.state import (
     INTENT,
     IntentFact,
     IntentState,
-    JobFact,
     JobState,
     NodeFact,
-    NodeState,
     step,
 )
+from dsched.scheduler.core.taking import record, take
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
 
 
@@ -77,7 +75,7 @@ def _plan(draft: Draft, jobs: list[Job]) -> None:
             if chosen.pool.id in tried:
                 continue  # the next pass offers it the other pools
             tried.add(chosen.pool.id)
-        _take(draft, state.jobs[chosen.job], chosen, answer.reports[chosen.job])
+        take(draft, state.jobs[chosen.job], chosen, answer.reports[chosen.job])
     for job in jobs:
         if job.id not in decided and not answer.more:
             _blocked(draft, job, answer.reports.get(job.id))
@@ -132,86 +130,6 @@ def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
     )
 
 
-def _take(draft: Draft, job: Job, chosen: Placement, why: report.Report) -> None:
-    """Write down one placement: the decision, the nodes, and the intent before the cloud hears of it."""
-    decision = _decision(draft, job, why)
-    changes = [insert("decision", decision.id, decision)]
-    bought: tuple[str, ...] = ()
-    if chosen.buy:
-        intent, more = _intend(draft, job, chosen)
-        bought = intent.nodes
-        changes += more
-        draft.do(CallLaunch(intent=intent.id))
-    fact = JobFact.PLACE if job.state is JobState.QUEUED else None
-    following = (*chosen.reuse, *bought)
-    where = f"{chosen.nodes} x {chosen.pool.id}"
-    job = draft.job(job, "placed", fact, *changes, why=f"placed on {where}", next_nodes=following, decision=decision.id)
-    for name in chosen.reuse:
-        assign(draft, draft.state.nodes[name], job.id)
-    draft.state.unblock(queue_class(job))
-    lifecycle.try_start(draft, job)
-    move_when_ready(draft, draft.state.jobs[job.id])
-
-
-def move_when_ready(draft: Draft, job: Job) -> None:
-    """A migration drains only once its new gang is up: the job works on meanwhile."""
-    if job.state is not JobState.RUNNING or job.after is not After.MOVE or not job.next_nodes:
-        return
-    nodes = [draft.state.nodes.get(n) for n in job.next_nodes]
-    if all(n is not None and n.state is NodeState.READY for n in nodes):
-        lifecycle.drain(draft, job, After.MOVE, job.reason)
-
-
-def _decision(draft: Draft, job: Job, why: report.Report) -> Decision:
-    """To be stored. Offers that never fit are only counted: the spec tells them, and they take ten times the space."""
-    last = int(job.decision.rpartition(".")[2] or 0)
-    name = f"{job.id}.{last + 1}"
-    wire = report.to_wire(why, id=name, job=job.id, name=job.spec.name, lasting=False)
-    return Decision(id=name, job=job.id, at=draft.now, report=wire)
-
-
-def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Change]]:
-    state, now = draft.state, draft.now
-    draft.set("launches_made", state.launches_made + 1)
-    token = f"ds-{state.cluster[:8]}-{state.era}-{state.launches_made}"
-    lease = Instant(now.wall + draft.policy.lease)
-    offer = state.offers[chosen.pool.id]
-    assert offer.quote is not None
-    intent = Intent(
-        id=token,
-        state=step(INTENT, IntentState.PENDING, IntentFact.SEND),
-        provider=chosen.pool.provider,
-        job=job.id,
-        pool=chosen.pool,
-        count=chosen.buy,
-        nodes=tuple(f"{token}.{i}" for i in range(chosen.buy)),
-        lease_until=lease,
-        price_max=chosen.price_max,
-        made=now,
-        tries=1,
-    )
-    changes = [insert("intent", token, intent)]
-    for index in range(chosen.buy):
-        node = Node(
-            id=f"{token}.{index}",
-            token=token,
-            index=index,
-            pool=chosen.pool,
-            gpus=offer.shape.gpus,
-            state=NodeState.REQUESTED,
-            lease_until=lease,
-            rate=offer.quote.price,
-            ceiling=chosen.price_max,
-            rate_source=offer.quote.source,
-            rate_at=offer.quote.at,
-            on_demand=offer.on_demand,
-            job=job.id,
-            asked=now.wall,
-        )
-        changes.append(insert("node", node.id, node))
-    return intent, changes
-
-
 def _blocked(draft: Draft, job: Job, why: report.Report | None) -> None:
     """Nothing fits this job now. Only the first of a class writes it down; the class waits until the world changes."""
     state = draft.state
@@ -227,7 +145,7 @@ def _blocked(draft: Draft, job: Job, why: report.Report | None) -> None:
 
 
 def _note(draft: Draft, job: Job, why: report.Report, text: str) -> None:
-    decision = _decision(draft, job, why)
+    decision = record(draft, job, why)
     draft.job(job, "waits", None, insert("decision", decision.id, decision), why=text, decision=decision.id)
 
 

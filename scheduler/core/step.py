@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, wishes
+from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, taking, wishes
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
 from dsched.scheduler.core.event import Change, Event
@@ -128,7 +128,7 @@ def _hello(draft: Draft, message: AgentHello) -> Instant:
     node = draft.state.nodes.get(message.node)
     job = draft.state.jobs.get(node.job) if node else None
     if job is not None:
-        placing.move_when_ready(draft, job)
+        taking.move_when_ready(draft, job)
     elif node is not None:
         draft.state.wake()
     return lease
