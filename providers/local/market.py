@@ -133,9 +133,9 @@ def generated(seed: int) -> LocalMarket:
     return LocalMarket(listings, f"made-up market (seed {seed})")
 
 
-def replayed(folder: Path) -> LocalMarket:
-    """The recorded market of a folder of traces. Raises replay.BadTrace."""
-    traces = replay.load(folder)
+def replayed(folder: Path, only: str = "*") -> LocalMarket:
+    """The recorded market of a folder of traces, or of those whose file name matches. Raises replay.BadTrace."""
+    traces = replay.load(folder, only)
     listings = [listing for trace in traces for listing in _trace(trace)]
     return LocalMarket(listings, f"replayed market ({len(traces)} traces of {folder.name})")
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,11 +43,11 @@ class Trace:
     tape: Tape
 
 
-def load(folder: Path) -> list[Trace]:
-    """Every trace of a folder, by name. Raises BadTrace."""
-    files = sorted(folder.glob("*.json"))
+def load(folder: Path, only: str = "*") -> list[Trace]:
+    """Every trace of a folder, by name, or those whose file name matches. Raises BadTrace."""
+    files = sorted(path for path in folder.glob("*.json") if fnmatchcase(path.stem, only.removesuffix(".json")))
     if not files:
-        raise BadTrace(f"{folder}: no *.json traces here; give --trace the folder that holds them")
+        raise BadTrace(f"{folder}: no {only}.json traces here; give --trace the folder that holds them")
     if len(files) > FILES_MAX:
         raise BadTrace(f"{folder}: {len(files)} files, at most {FILES_MAX} are replayed at once")
     return _apart([_read(file) for file in files])

@@ -12,10 +12,8 @@ from random import Random
 from typing import Final
 
 from dsched.providers.fake.cloud import FakeCloud
-from dsched.scheduler.core import rank
-from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.hardware import Shape
-from dsched.scheduler.core.job import Need, Spec
+from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.market import Pool
 from dsched.scheduler.core.message import Refusal, SetBudget, Submit, Tick
 from dsched.scheduler.core.placement import Policy
@@ -26,12 +24,12 @@ from dsched.scheduler.engine.mind import Tap
 from dsched.scheduler.sim.clock import Agenda
 from dsched.scheduler.sim.daemon import Daemon
 from dsched.scheduler.sim.faults import Faults
-from dsched.scheduler.sim.fleet import Fleet
+from dsched.scheduler.sim.fleet import Fleet, Member
 from dsched.scheduler.sim.hands import Hands
 from dsched.scheduler.sim.judge import Judge
 from dsched.scheduler.sim.market import Course, Crier, stocks
 from dsched.scheduler.sim.story import Story
-from dsched.scheduler.sim.work import Pace, Work
+from dsched.scheduler.sim.work import Pace, Work, pace_of
 
 START: Final = Instant(1_767_225_600_000)  # 2026-01-01: no simulation looks at the real clock
 DAY: Final = Millis(24 * HOUR)
@@ -95,7 +93,7 @@ class Simulation:
         self.refused: dict[str, str] = {}  # name of a job -> why nobody took it
         self.crashes = 0
         self.seconds = 0.0  # of this machine's time
-        self._references: dict[Need, rank.Reference] = {}
+        self._shapes = [listing.shape for listing in course.listings.values()]
         self._unowned: dict[str, int] = {}
 
     def run(self) -> None:
@@ -139,11 +137,7 @@ class Simulation:
         self.fleet.work.setdefault(name, Work.of(spec))
 
     def _speed(self, job: str, shape: Shape, nodes: int) -> float:
-        """By the planner's own rule: throughput in proportion to peak TFLOPS."""
-        need = self.daemon.state.jobs[job].spec.need
-        if need not in self._references:
-            self._references[need] = rank.reference(need, ask(self.daemon.state, [], self.agenda.now))
-        return nodes * rank.speed(shape, need) / self._references[need].tflops
+        return pace_of(self.daemon.state.jobs[job].spec.need, shape, nodes, self._shapes)
 
     def _busy(self) -> bool:
         return bool(self.daemon.state.active or self.daemon.state.queue or self.daemon.state.nodes)
@@ -154,11 +148,13 @@ class Simulation:
         if self.daemon.up:
             self.daemon.tell(Tick())
             patience = PATIENCE * (TICK + OBSERVE)
-            lived = {n for n, m in self.fleet.members.items() if self.cloud.lives(m.ref)}
-            self.judge.orphans(lived, self.daemon.state, self._unowned, self.agenda.now.wall, patience)
-        else:
-            self._unowned.clear()
+            alive = {name for name, member in self.fleet.members.items() if self._obeys(member)}
+            self.judge.orphans(alive, self.daemon.state, self._unowned, self.agenda.now.wall, patience)
         self.agenda.after(TICK, self._tick)
+
+    def _obeys(self, member: Member) -> bool:
+        """Whether it lives and nobody has asked for its end: it may run on after that, and no daemon can help."""
+        return self.cloud.lives(member.ref) and self.cloud.machine(member.ref).ending is None
 
     def _observe(self) -> None:
         if self.daemon.up:
@@ -189,6 +185,7 @@ class Simulation:
         self.crashes += 1
         self.daemon.crash()
         self.hands.crashed()
+        self._unowned.clear()
         self.agenda.after(Millis(1 + rng.randrange(int(faults.away))), self._start)
 
     def _start(self) -> None:

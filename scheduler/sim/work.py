@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.feasible import accelerator_matches
+from dsched.scheduler.core.hardware import Shape
+from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis
 
 STEPS: Final = 10_000  # of a job that names none: fine enough that a checkpoint loses nothing by rounding
@@ -21,6 +24,20 @@ class Pace:
     restore: Millis = Millis(60 * SECOND)  # processes to first step: read the checkpoint, compile
     write: Millis = Millis(20 * SECOND)  # one checkpoint's stall
     peers: Millis = Millis(10 * SECOND)  # until ranks notice that another of their gang is gone
+
+
+def pace_of(need: Need, shape: Shape, nodes: int, sold: Sequence[Shape]) -> float:
+    """Reference hours that such a gang works off in an hour: throughput grows with peak TFLOPS.
+
+    The reference is `gpus_min` of the first GPU model that the job names, in its fastest shape that is sold.
+    """
+    if need.cpu_only:
+        return 1.0
+    fp8 = need.fp8 or need.fp8_required
+    per_gpu = [(each.accelerator, each.tflops(fp8=fp8) / each.gpus) for each in sold if each.accelerator and each.gpus]
+    named = [[tflops for chip, tflops in per_gpu if accelerator_matches(wanted, chip)] for wanted in need.accelerators]
+    first = next((found for found in named if found), [tflops for _, tflops in per_gpu])
+    return nodes * shape.tflops(fp8=fp8) / (need.gpus_min * max(first))
 
 
 @dataclass(slots=True)
