@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,10 @@ class Config:
     prices_seconds: float = 60.0
     restart_seconds: float = 3.0  # lost per interruption besides the boot: detect, restore, first step
     write_seconds: float = 0.1  # one checkpoint's stall, until the job has told its own
+    energy_usd_per_kwh: float = 0.0  # what a kWh weighs when offers are compared, beside what is paid
+    carbon_usd_per_tonne: float = 0.0  # what a tonne of CO2 weighs
+    discounts: Mapping[str, float] = field(default_factory=dict)
+    """Private prices: globs over "provider/shape/market" -> share of the list price, first match first."""
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     # the embedded cloud
     local: bool = True
@@ -149,7 +153,22 @@ def check(config: Config) -> None:
         least = 0 if name in ("lease_seconds", "idle_seconds") else 1e-9
         if not isinstance(value, int | float) or not least <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number above 0")
+    _check_weights(config)
     for name in ("trace", "script"):
         path = getattr(config, name)
         if path is not None and not path.exists():
             raise ConfigError(f"{name}: {path} does not exist")
+
+
+def _check_weights(config: Config) -> None:
+    for name in ("energy_usd_per_kwh", "carbon_usd_per_tonne"):
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")
+    if not isinstance(config.discounts, Mapping):
+        raise ConfigError('discounts: must be a table such as "aws/p5*/on-demand" = 0.85')
+    for pattern, factor in config.discounts.items():
+        if pattern.count("/") != 2:
+            raise ConfigError(f"discounts: {pattern!r} is no glob over provider/shape/market such as aws/p5*/on-demand")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 1:
+            raise ConfigError(f"discounts: {pattern} = {factor!r}: must be the share of the list price, such as 0.85")

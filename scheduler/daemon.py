@@ -21,9 +21,11 @@ from typing import Any, Final
 import structlog
 
 from dsched.providers.base import Clocked, Provider
+from dsched.providers.catalog import places
 from dsched.scheduler.api.broadcast import Broadcast
 from dsched.scheduler.api.ports import Extras
 from dsched.scheduler.config import Config, ConfigError, read
+from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import Effect, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
@@ -69,7 +71,15 @@ class Daemon:
         self.broadcast = Broadcast(store.seq, recent)
         self._anchor: Anchor | None = None  # as it was remembered last
         terms = Terms(idle_keep=config.idle)
-        policy = Policy(lease=config.lease, restart=config.restart, write=config.write)
+        policy = Policy(
+            lease=config.lease,
+            restart=config.restart,
+            write=config.write,
+            energy_price=config.energy_usd_per_kwh,
+            carbon_price=config.carbon_usd_per_tonne,
+            discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
+            facts=places.load(),
+        )
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         self.loop = Loop(
             store.load(),

@@ -95,7 +95,10 @@ def _resource(name: str) -> str:
 
 
 def _accelerator(name: str, row: Mapping[str, Any]) -> Accelerator:
-    if min(row["memory_gib"], row["bandwidth_gb_s"], row["bf16_tflops"], row["tdp_watts"], row.get("link_gb_s", 1)) <= 0:
+    if (
+        min(row["memory_gib"], row["bandwidth_gb_s"], row["bf16_tflops"], row["tdp_watts"], row.get("link_gb_s", 1))
+        <= 0
+    ):
         raise CatalogError(f"accelerators.toml: {name} has a fact that is not positive")
     return Accelerator(
         name=name,

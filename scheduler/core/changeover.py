@@ -9,8 +9,9 @@ policy's restart, worth WEIGHT launches.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dsched.scheduler.core.units import MICRO, MicroUsd, Millis
@@ -74,23 +75,45 @@ def _log_normal(mean: float, variance: float) -> Believed:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """List prices of data that leaves a place, dollars per GB. Places: "aws", "aws/us-east-1" or a glob over them."""
+
+    source: str
+    target: str = ""  # "": any other place of the same provider
+    within: float  # to another region of the same provider
+    out: float | None = None  # to anywhere else; None: this route says nothing about that
+
+
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """Public list prices of moving data, dollars per GB. Keys are "provider/region", providers, or "*"."""
-
-    within: Mapping[str, float]  # between two regions of a provider: by the source region, else by the provider
-    out: Mapping[str, float]  # to another provider: the internet price of the source
+    routes: tuple[Route, ...] = ()
 
     def per_gb(self, source: str, target: str) -> float | None:
-        """From region to region ("aws/us-east-1"); 0 within one; None: no price is known."""
+        """From region to region ("aws/us-east-1"), by the most exact route; 0 within one; None: no price is known."""
         if source == target or not source:
             return 0.0
-        provider = source.partition("/")[0]
-        table = self.within if provider == target.partition("/")[0] else self.out
-        return table.get(source, table.get(provider, table.get("*")))
+        return _priced(self, source, target)
 
 
-FREE: Final = Egress({}, {})
+@lru_cache(maxsize=4096)
+def _priced(prices: Egress, source: str, target: str) -> float | None:
+    provider = source.partition("/")[0]
+    same = provider == target.partition("/")[0]
+    best: tuple[bool, bool, float] | None = None
+    for route in prices.routes:
+        price = route.within if same else route.out
+        exact = fnmatchcase(source, route.source)
+        if price is None or not (exact or route.source == provider):
+            continue
+        if route.target and not fnmatchcase(target, route.target):
+            continue
+        found = (bool(route.target), exact, price)
+        best = found if best is None else max(best, found)
+    return None if best is None else best[2]
+
+
+FREE: Final = Egress()
 CHECKPOINT_BYTES: Final = 2.0  # per parameter besides the optimizer's state, where the size is not told: bf16 weights
 
 

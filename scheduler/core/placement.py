@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.hardware import Accelerator
 from dsched.scheduler.core.market import Offer, Pool
 from dsched.scheduler.core.power import NOTHING_KNOWN, Facts
@@ -66,6 +67,8 @@ class Policy:
     """Dollars that a kWh weighs in the objective, beside what is paid; 0: energy does not matter."""
     carbon_price: float = 0.0
     """Dollars that a tonne of CO2 weighs in the objective."""
+    discounts: tuple[Discount, ...] = ()
+    """What our contracts take off list prices."""
     facts: Facts = field(default=NOTHING_KNOWN, repr=False, compare=False)
     """Public prices of egress and the carbon of grids."""
     placements_max: int = 100

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
+from dsched.scheduler.core.discount import discounted
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, leave, met, remembered
@@ -296,7 +297,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
 
 
 def _seen(draft: Draft, offer: Offer, ours: set[Pool]) -> Offer:
-    """The offer with what its pool's age says of its hazard."""
+    """The offer at our price, with what its pool's age says of its hazard."""
+    offer = discounted(offer, draft.policy.discounts)
     pool, state = offer.pool, draft.state
     if pool.market is not Market.SPOT:
         return offer

@@ -24,7 +24,7 @@ class Facts:
     """What is publicly known of places, as data with source and date: providers/catalog/places.toml."""
 
     egress: Egress = FREE
-    carbon: Mapping[str, float] = field(default_factory=dict)  # provider/region -> grams of CO2 per kWh
+    carbon: Mapping[str, float] = field(default_factory=dict)  # region -> grams of CO2 per kWh of its grid
 
 
 NOTHING_KNOWN: Final = Facts()

@@ -197,8 +197,8 @@ def value(
         tokens_per_s=at.tokens,
         per_mtoken=gang / (at.tokens * share * 3600.0) * 1e6 if at.tokens else None,
         watts=watts,
-        grams=policy.facts.carbon.get(offer.pool.place),
-        burden=power.burden(watts, policy.facts.carbon.get(offer.pool.place), policy),
+        grams=policy.facts.carbon.get(offer.pool.region),
+        burden=power.burden(watts, policy.facts.carbon.get(offer.pool.region), policy),
     )
 
 

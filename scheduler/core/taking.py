@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsched.scheduler.core import lifecycle, report
+from dsched.scheduler.core.discount import listed
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import assign
@@ -70,7 +71,7 @@ def _intend(draft: Draft, job: Job, chosen: Placement) -> tuple[Intent, list[Cha
         count=chosen.buy,
         nodes=tuple(f"{token}.{i}" for i in range(chosen.buy)),
         lease_until=lease,
-        price_max=chosen.price_max,
+        price_max=listed(chosen.price_max, draft.policy.discounts, chosen.pool),
         made=now,
         tries=1,
     )
