@@ -26,10 +26,11 @@ from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.engine.clock import Clock
 from dsched.scheduler.engine.mind import Mind
+from dsched.scheduler.engine.pace import Pace
 
 BATCH: Final = 512  # messages per transaction: a commit of this size stays in the low milliseconds
 TURN_SECONDS: Final = 0.02  # the core thinks so long, then the event loop gets its turn: readers wait no longer
-BREATH_SECONDS: Final = 0.002  # between passes of the planner, when one of them is not enough
+BREATH_SECONDS: Final = 0.002  # between passes of the planner when one is not enough, and while one is put off
 FLIGHTS: Final = 64  # transactions on their way to disk; beyond that the loop waits for the disk
 
 log = structlog.get_logger()
@@ -47,6 +48,10 @@ class _Flight:
     events: list[Event]
     effects: list[Effect]
     answers: list[tuple[asyncio.Future[Any], Any]]
+
+    @property
+    def carries(self) -> bool:
+        return bool(self.events or self.effects or self.answers)
 
 
 class Loop:
@@ -67,6 +72,7 @@ class Loop:
         self.clock = clock
         self.mind = Mind(state, rng, policy, terms)
         self.faults = 0  # messages that broke the core: a bug each, counted for metrics and doctor
+        self.pace = Pace()
         self._store = store
         self._publish, self._carry = publish, carry
         self._inbox: deque[tuple[Message, asyncio.Future[Any] | None]] = deque()
@@ -108,7 +114,8 @@ class Loop:
             await self._wake.wait()
             self._wake.clear()
             while self._inbox or self.state.dirty:
-                await self._flights.put(self._batch())
+                if (flight := self._batch()).carries:
+                    await self._flights.put(flight)
                 if self._inbox or self.state.dirty:
                     # a put that need not wait lets nobody else run; an answer takes several turns of the event loop
                     await asyncio.sleep(BREATH_SECONDS if self.state.dirty else 0)
@@ -127,8 +134,10 @@ class Loop:
                 flight.answers.append((answer, result))
             if time.monotonic() > until:
                 break
-        if self.state.dirty:
+        self.pace.owed += len(flight.answers)
+        if self.state.dirty and self.pace.due(began := time.monotonic()):
             self._handle(Place(), now, flight)
+            self.pace.passed(time.monotonic() - began)
         if flight.events:
             flight.durable = self._store.commit(flight.events)
         return flight
@@ -155,6 +164,7 @@ class Loop:
                 last = await flight.durable
                 self._publish(list(enumerate(flight.events, start=last - len(flight.events) + 1)))
             self._carry(flight.effects)
+            self.pace.owed -= len(flight.answers)
             for answer, result in flight.answers:
                 if answer.done():
                     continue  # the asker has gone
