@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.figure import Figure, hand_over
-from tests.support.fake_api import FakeApi, serving
+from tests.support.fake_api import FakeApi, Request, serving
 from tests.tui import fleet
 
 ROUNDS = 10
@@ -36,7 +36,15 @@ def median(command: list[str], environ: dict[str, str]) -> float:
 def scripted(api: FakeApi, jobs: int) -> None:
     rows = fleet.jobs(jobs)
     api.on("GET", "/v1/health", fleet.health(rows))
-    api.on("GET", "/v1/jobs", json.dumps({"v": 1, "items": rows}).encode())
+    lines = [json.dumps(row) for row in rows]
+
+    def listed(request: Request) -> bytes:
+        """As the daemon does: so many, a row on each line, and how many more there are."""
+        most = int(request.query["limit"])
+        head = f'{{"v":1,"more":{max(0, jobs - most)},"items":['
+        return (head + ",\n".join(lines[:most]) + "]}").encode()
+
+    api.on("GET", "/v1/jobs", listed)
     api.on("POST", "/v1/plan", fleet.plan())
 
 
@@ -58,7 +66,8 @@ def main() -> None:
         for name, command in rows.items():
             report(name, median(command, environ))
         scripted(api, 10_000)
-        report("dsched ps, 10,000 jobs", median(rows["dsched ps"], environ))
+        for name in ("dsched ps", "dsched ps -o json"):
+            report(f"{name}, 10,000 jobs", median(rows[name], environ))
 
 
 def report(name: str, seconds: float) -> None:

@@ -21,6 +21,7 @@ STALL_MS: Final = 100
 MOVES: Final = 12  # changes of every price while somebody asks
 PAUSE_S: Final = 0.005
 COMMANDS: Final = 8  # runs of each command
+READING: Final = ("ps", "ps -a", "ps -o json", "report", "explain j1", "events", "prices", "nodes")
 
 
 def stalls(folder: Path, scale: Scale) -> Iterator[Figure]:
@@ -78,7 +79,10 @@ def commands(folder: Path, scale: Scale) -> Iterator[Figure]:
         fill(built, 20)
         yield figure("dsched ps, 20 jobs", 200, "ps")
         fill(built, scale.jobs - 20)
-        yield figure(f"dsched ps, {scale.jobs:,} jobs", 200, "ps")
+        spec = folder / "job.yaml"
+        spec.write_text("name: bench\nrun: python train.py\ngpus: {type: H100, count: 8}\n")
+        for command in (*READING, f"plan {spec}"):
+            yield figure(f"dsched {command.replace(f'{folder}/', '')}, {scale.jobs:,} jobs", 200, *command.split())
 
 
 def _run(command: list[str], environ: dict[str, str]) -> float:
