@@ -15,6 +15,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
@@ -77,7 +78,7 @@ class Group:
             self._fail(error)
             return
         except OSError as error:
-            self._fail(PrepareError("the node's directory", 1, str(error)))
+            self._fail(PrepareError("the node's directory", 1, str(error), machine=True))
             return
         except MALFORMED as error:  # a daemon of another version; silence would be no answer
             self._fail(PrepareError("the start order", 1, repr(error)))
@@ -333,11 +334,15 @@ class Group:
         for tap in self._taps:
             tap.close()
         for stream in self._streams.values():
-            stream.close()
+            with suppress(
+                OSError
+            ):  # here and below: a disk that fails at the end must not keep the end from being told
+                stream.close()
         if self._reports is not None:
             self._reports.close()
         if self._control is not None:
-            self._control.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._control.path.unlink()
         self._host.spool.ring(urgent=True)
         self._over(self, self._exited() if self._failure is None else self._setup_failed(self._failure))
 
@@ -362,6 +367,7 @@ class Group:
             "command": failure.command,
             "code": failure.code,
             "tail": failure.reason or self._tail(self.order["ranks"][0]),
+            "machine": failure.machine,
             "at": wall_ms(),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ def put_aside(node_dir: Path, jobs: Collection[str], bundles: Collection[str]) -
         aside.mkdir(exist_ok=True)
         for path in doomed:
             path.with_name(f"{path.name}.ready").unlink(missing_ok=True)
-            os.replace(path, aside / f"{path.parent.name}.{path.name}")
+            with suppress(FileNotFoundError):
+                os.replace(path, aside / f"{path.parent.name}.{path.name}")
     except OSError as error:
         note("leftover.stays", error=str(error))
     return aside
@@ -48,4 +50,12 @@ def _inside(folder: Path) -> list[Path]:
 
 def _oldest(paths: Iterable[Path]) -> list[Path]:
     """All but the newest."""
-    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT_MAX:]
+    return sorted(paths, key=_changed, reverse=True)[KEPT_MAX:]
+
+
+def _changed(path: Path) -> int:
+    """0 for what a thread that still unpacks for an ended generation has removed since we listed it."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -13,6 +13,7 @@ import json
 import math
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,7 +76,8 @@ class Reports:
         self._tell_save()
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk, or a cleaner, was here before
+            self.path.unlink()
 
     def _take(self, raw: bytes) -> None:
         try:

@@ -37,11 +37,11 @@ Fetch = Callable[[str, Path], None]
 
 
 class PrepareError(Exception):
-    """The ranks cannot start. `command` is the step that failed, `code` an exit code."""
+    """The ranks cannot start. `command` is the step that failed, `code` an exit code; `machine`: it is to blame."""
 
-    def __init__(self, command: str, code: int, reason: str) -> None:
+    def __init__(self, command: str, code: int, reason: str, *, machine: bool = False) -> None:
         super().__init__(reason)
-        self.command, self.code, self.reason = command, code, reason
+        self.command, self.code, self.reason, self.machine = command, code, reason, machine
 
 
 class Workdir:

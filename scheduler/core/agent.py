@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsched.scheduler.core import learning, lifecycle
 from dsched.scheduler.core.budget import affordable
 from dsched.scheduler.core.draft import Draft, insert
-from dsched.scheduler.core.holding import release
+from dsched.scheduler.core.holding import avoiding, leave, release
 from dsched.scheduler.core.message import (
     AgentHello,
     CallRenew,
@@ -161,7 +161,17 @@ def _exits(message: RanksExited) -> str:
 
 
 def setup_broke(draft: Draft, message: SetupBroke) -> None:
-    """A set-up command failed: that counts like a rank's own failure."""
+    """A set-up command failed: that counts like a rank's own failure.
+
+    A machine on which nothing can start goes back first, so that the next try is on another one. It counts all the
+    same: what fails on one machine after the other would buy them for ever.
+    """
+    node = _node(draft, message.node)
+    if message.machine and node.running and (node.job, node.generation) == (message.job, message.generation):
+        job = draft.state.jobs.get(node.job)
+        if job is not None:
+            draft.job(job, "misplaced", avoid=avoiding(draft, job, node.pool.id))
+        leave(draft, node, f"nothing can start on it: {message.tail[-200:]}")
     exits = {"setup": message.code}
     exited(
         draft,

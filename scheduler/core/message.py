@@ -208,6 +208,7 @@ class SetupBroke:
     command: str
     code: int
     tail: str = ""
+    machine: bool = False  # the machine's fault, not the job's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -229,6 +229,7 @@ class Desk:
                     command=fact["command"],
                     code=fact["code"],
                     tail=fact["tail"],
+                    machine=fact.get("machine", False),
                 )
             case "saved":
                 return CheckpointSaved(

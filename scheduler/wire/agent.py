@@ -161,6 +161,7 @@ class SetupFailed(TypedDict):
     command: str
     code: int
     tail: str
+    machine: NotRequired[bool]  # the machine's fault (its disk, its sockets): another one may do
     at: int
 
 

@@ -107,6 +107,16 @@ def test_what_is_in_use_or_being_unpacked_is_never_put_aside(tmp_path: Path) -> 
     assert put_aside(tmp_path, {"j"}, {"used"}) is None
 
 
+def test_what_vanishes_while_it_is_looked_at_keeps_no_job_from_its_start(tmp_path: Path) -> None:
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "gone").symlink_to(tmp_path / "nowhere")  # listed, and not to be found
+    for number in range(KEPT_MAX):
+        (tmp_path / "bundles" / f"o{number}").touch()
+    aside = put_aside(tmp_path, {"j"}, {"used"})
+    assert aside is not None
+    assert [path.name for path in aside.iterdir()] == ["bundles.gone"]
+
+
 def test_an_agent_that_is_turned_away_waits_as_asked_and_gets_in(tmp_path: Path) -> None:
     with agent(tmp_path) as running:
         until(lambda: running.home.hellos)
@@ -116,3 +126,16 @@ def test_an_agent_that_is_turned_away_waits_as_asked_and_gets_in(tmp_path: Path)
         [away] = running.home.turned_away
         assert running.home.greeted[1] - away >= 1.0
         assert running.process.poll() is None
+
+
+def test_a_machine_on_which_no_job_can_start_says_that_it_is_to_blame(tmp_path: Path) -> None:
+    with agent(tmp_path) as running:
+        until(lambda: running.home.hellos)
+        (running.node_dir / "run").rmdir()
+        (running.node_dir / "run").write_text("not a folder")
+        running.home.start("true")
+        failed = running.home.fact("setup-failed")
+        assert (failed["command"], failed["machine"]) == ("the node's directory", True)
+        (running.node_dir / "run").unlink()
+        running.home.start("true", generation=2)
+        running.home.fact("exited", generation=2)

@@ -162,3 +162,19 @@ def test_a_gang_of_which_one_has_finished_works_on() -> None:
     s.exit(0, nodes=[second])
     s.tell(AgentHello(node=first, running=(Group(job="j1", generation=1, state="running"),)))
     assert not s.asked(TellStop)
+
+
+def test_a_machine_on_which_nothing_can_start_goes_back_and_the_job_is_tried_on_another() -> None:
+    s = stage()
+    s.run()
+    (broken,) = s.job().nodes
+    told = SetupBroke(node=broken, job="j1", generation=1, command="the node's directory", code=1, machine=True)
+    s.tell(told)
+    assert s.state.nodes[broken].leaving
+    assert s.job().strikes == 1
+    s.wait(s.terms.crash_wait)
+    assert broken not in s.job().next_nodes
+    s.tell(told)  # again, or late: it is not the job's machine any more
+    s.hello(*s.launch())
+    assert s.job().generation == 2
+    assert broken not in s.job().nodes
