@@ -15,6 +15,7 @@ from typing import Final
 
 from dsched.scheduler.core.budget import room
 from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.elastic.keep import shrinks
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.message import WakeAt
@@ -32,7 +33,8 @@ CLASSES: Final = 1_000  # classes per pass, whatever is known about them already
 def waiting(draft: Draft) -> tuple[list[Job], bool]:
     """The jobs to plan for, and whether classes are left for the next pass. Jobs that lose their nodes come first."""
     state = draft.state
-    jobs = [job for name in sorted(state.moving) if not _delayed(draft, job := state.jobs[name])]
+    moving = (state.jobs[name] for name in sorted(state.moving))
+    jobs = [job for job in moving if not _delayed(draft, job) and not shrinks(state, job, draft.policy.nodes_max)]
     if not state.waiting:
         return jobs, False
     found, rest = _heads(draft)

@@ -110,6 +110,7 @@ def _expected(draft: Draft, node: Node, ended: Instant) -> float:
 def _lost(draft: Draft, job: Job, node: Node, by: str, *, taken: bool) -> None:
     if node.id in job.next_nodes:
         lifecycle.unplace(draft, job, f"{node.id} is gone ({by}) before it could start", node.pool.id)
+        job = draft.state.jobs[job.id]
     if node.id not in job.nodes:
         return
     if node.running:
@@ -149,9 +150,11 @@ def noticed(draft: Draft, message: NodeNoticed) -> None:
     job = state.jobs.get(node.job)
     if job is None:
         leave(draft, node, why)
-    elif node.id in job.next_nodes:
+        return
+    if node.id in job.next_nodes:
         lifecycle.unplace(draft, job, why, node.pool.id)
-    elif node.id in job.nodes and node.running:
+        job = state.jobs[job.id]
+    if node.id in job.nodes and node.running:
         _drain_noticed(draft, job, node, why, message.deadline, first=first)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.elastic.keep import survivors
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.goodput import checkpoint_interval
 from dsched.scheduler.core.hazard import per_node
@@ -160,9 +161,11 @@ def started(draft: Draft, node: Node) -> None:
 
 def unplace(draft: Draft, job: Job, why: str, avoid: str = "") -> None:
     """The placement found for the job fell through: give the rest of it back and queue."""
-    rest = job.next_nodes
+    rest = tuple(name for name in job.next_nodes if name not in job.nodes)  # a kept machine is still the old gang's
     avoided = avoiding(draft, job, avoid) if avoid else job.avoid
-    job = draft.job(job, "unplaced", next_nodes=(), avoid=avoided)
+    resized = len(rest) < len(job.next_nodes) and job.state is JobState.RUNNING  # then the wish ends: it works on
+    after = After.NOTHING if resized else job.after
+    job = draft.job(job, "unplaced", next_nodes=(), avoid=avoided, after=after)
     release(draft, rest)
     if job.state is JobState.STARTING and quiet(draft, job):
         draft.job(job, "requeued", JobFact.REFUSED, why=why, nodes=(), places=())
@@ -176,7 +179,7 @@ def drain(draft: Draft, job: Job, after: After, why: str, *, grace: Millis | Non
     """Checkpoint, then leave; `after` says what follows. Settles at once when nothing runs."""
     job = draft.job(job, "draining", JobFact.DRAIN, why=why, after=after)
     if after is not After.MOVE and job.next_nodes:
-        release(draft, job.next_nodes)
+        release(draft, (name for name in job.next_nodes if name not in job.nodes))
         job = draft.job(job, "unplaced", next_nodes=())
     stop(draft, job, why, grace)
     if quiet(draft, job):
@@ -275,14 +278,14 @@ def _settle_drain(draft: Draft, job: Job) -> None:
 
 
 def _rest(draft: Draft, job: Job, fact: JobFact, kind: str, why: str) -> None:
-    nodes = (*job.nodes, *job.next_nodes)
+    nodes = dict.fromkeys((*job.nodes, *job.next_nodes))
     draft.job(job, kind, fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING)
     release(draft, nodes)
 
 
 def _again(draft: Draft, job: Job, fact: JobFact, why: str) -> None:
     """Run the next generation: on the nodes already found, on its own ones when they are whole, else wherever."""
-    following = job.next_nodes or _whole(draft, job)
+    following = job.next_nodes or _whole(draft, job) or _shrunk(draft, job)
     if not following and job.state is JobState.RUNNING:
         job = draft.job(job, "interrupted", JobFact.NODE_LOST)
     fact = JobFact.REQUEUE if not following else fact
@@ -300,6 +303,11 @@ def _whole(draft: Draft, job: Job) -> tuple[str, ...]:
     nodes = [draft.state.nodes.get(n) for n in job.nodes]
     fit = all(n is not None and n.state is NodeState.READY and n.notice is None and not n.leaving for n in nodes)
     return job.nodes if nodes and fit and job.after is After.NOTHING else ()
+
+
+def _shrunk(draft: Draft, job: Job) -> tuple[str, ...]:
+    """What is left of its gang, where its elastic range allows to go on with that."""
+    return survivors(draft.state, job, draft.policy.nodes_max) if job.after is After.NOTHING else ()
 
 
 def _crashed(draft: Draft, job: Job, cause: int, attempt: Attempt) -> None:
@@ -327,10 +335,11 @@ def _quote(attempt: Attempt) -> str:
 
 def end(draft: Draft, job: Job, fact: JobFact, why: str, *, exit_code: int | None = None) -> None:
     """The job is over; its nodes go to the next one or back."""
-    nodes = (*job.nodes, *job.next_nodes)
+    nodes = dict.fromkeys((*job.nodes, *job.next_nodes))
     changed: dict[str, Any] = {"exit_code": exit_code} if exit_code is not None else {}
     draft.job(
         job, "ended", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, ended=draft.now.market, **changed
     )
+    draft.learn(draft.state.reviewed, job.id, None)
     release(draft, nodes)
     draft.state.dirty = True

@@ -5,12 +5,15 @@ The planner is asked only when something changed that could let a waiting job ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.discount import discounted
 from dsched.scheduler.core.draft import Dice, Draft, insert
+from dsched.scheduler.core.elastic.review import watch_prices
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, leave, met, remembered
 from dsched.scheduler.core.hope import Hope
@@ -48,6 +51,8 @@ from dsched.scheduler.core.state import (
     step,
 )
 from dsched.scheduler.core.taking import record, take
+from dsched.scheduler.core.timely import obey
+from dsched.scheduler.core.timely.look import timely
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
 
 
@@ -60,8 +65,11 @@ def place(draft: Draft) -> None:
         draft.do(WakeAt(at=state.hold_until))
         return
     jobs, rest = waiting(draft)
-    if jobs:
-        _plan(draft, jobs)
+    for priority in sorted({job.spec.priority for job in jobs}, reverse=True) if any(map(timely, jobs)) else [None]:
+        turn = jobs if priority is None else [job for job in jobs if job.spec.priority == priority]
+        if left := obey.place(draft, turn):
+            _plan(draft, left)
+    obey.revisit(draft)
     state.dirty = state.dirty or rest
 
 
@@ -83,10 +91,13 @@ def _plan(draft: Draft, jobs: list[Job]) -> None:
     state.dirty = state.dirty or answer.more or (bool(decided) and bool(state.waiting or state.moving))
 
 
-def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> report.Report:
-    """What the planner would choose for this job now; changes nothing."""
+def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> tuple[report.Report, Mapping[str, Any]]:
+    """What would be chosen for this job now, and what there is to tell of its deadline; changes nothing."""
     question = ask(state, [job], now)
-    return plan(question, policy, now=now, rng=rng).reports[job.id]
+    judged = obey.judge(state, job, question, policy, now) if timely(job) else None
+    if judged is not None:
+        return judged.report(job, question, now), judged.more()
+    return plan(question, policy, now=now, rng=rng).reports[job.id], {}
 
 
 def vet(draft: Draft, wish: Submit) -> None:
@@ -104,7 +115,7 @@ def vet(draft: Draft, wish: Submit) -> None:
     if wish.spec.deadline is None and not wish.plan and hope.suited(wish.spec.need):
         draft.learn(state.vetted, kind, True)
         return
-    found = plan(question, draft.policy, now=draft.now, rng=draft.rng).reports[job.id]
+    found, _ = dry_run(state, job, draft.policy, draft.now, draft.rng)
     if wish.plan and found.id != wish.plan:
         raise Refusal("E409", f"plan {wish.plan} would not be chosen any more: {found.summary}", hint="dsched plan")
     if found.chosen is None and wish.spec.deadline is not None:
@@ -284,6 +295,7 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
     moved = fresh.keys() != old.keys() or any(_moved(old[key], offer, stale) for key, offer in fresh.items())
     rest = {key: offer for key, offer in state.offers.items() if key not in old}
     draft.set("offers", {**rest, **fresh})
+    watch_prices(draft, fresh)
     for node in list(state.nodes.values()):
         offer = fresh.get(node.pool.id)
         if offer is None or offer.quote is None or node.launched is None:

@@ -209,6 +209,13 @@ class Decision:
     report: Mapping[str, Any]  # see report.py
 
 
+class Usual(NamedTuple):
+    """The price that a pool usually has: a mean that forgets. Not durable: a day of watching brings it back."""
+
+    price: float  # micro-dollars per node and hour
+    at: Instant  # market
+
+
 @dataclass(slots=True)
 class Progress:
     """Last values of a running job; not durable."""
@@ -311,6 +318,8 @@ class State:
     progress: dict[str, Progress] = field(default_factory=dict)
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
+    usual: dict[str, Usual] = field(default_factory=dict)  # pool -> the price that it usually has
+    reviewed: dict[str, Instant] = field(default_factory=dict)  # elastic job -> market: its size stands until then
     started: dict[str, int] = field(default_factory=dict)  # node -> generation whose ranks run there
     intervals: dict[str, Millis] = field(default_factory=dict)  # running job -> checkpoint interval that it was told
     asked: dict[str, Instant] = field(default_factory=dict)  # node or foreign ref -> wall of the last terminate call
@@ -321,6 +330,9 @@ class State:
     delayed: dict[str, Instant] = field(default_factory=dict)  # queued jobs passed over until this wall instant
     vetted: dict[Kind, bool] = field(default_factory=dict)  # classes that some offer could run
     streaks: dict[str, Streak] = field(default_factory=dict)  # spot pool -> since when it has been up or down
+    revisits: dict[str, Instant] = field(default_factory=dict)  # job -> market: its deadline policy is asked again then
+    due: dict[str, Instant] = field(default_factory=dict)  # jobs whose revisit time has come, oldest first
+    said: dict[str, Instant] = field(default_factory=dict)  # job -> market: when it told last why it waits
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due
 

@@ -15,6 +15,7 @@ from typing import Any
 from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, taking, wishes
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
+from dsched.scheduler.core.elastic import review
 from dsched.scheduler.core.event import Change, Event
 from dsched.scheduler.core.ledger import open_charge
 from dsched.scheduler.core.message import (
@@ -50,6 +51,7 @@ from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.terms import Terms
+from dsched.scheduler.core.timely import obey
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Moment, charge, to_charge
 
 
@@ -147,6 +149,7 @@ def _restarted(draft: Draft) -> None:
         draft.do(SendAlert(id=alert.id))
     for name in sorted(state.active):
         lifecycle.try_start(draft, state.jobs[name])
+    obey.all_due(draft)
     state.dirty = True
 
 
@@ -157,11 +160,13 @@ def _tick(draft: Draft) -> None:
     enforce.watch(draft)
     for name in sorted(state.limited):
         _limits(draft, state.jobs[name])
+    review.review(draft)
     for name in [name for name, at in state.delayed.items() if at <= now.wall]:
         draft.learn(state.delayed, name, None)
         if name in state.active:
             lifecycle.try_start(draft, state.jobs[name])
         state.look_at(name)
+    obey.due(draft)
     for pool in [pool for pool, until in state.cooling.items() if until <= now.market]:
         draft.learn(state.cooling, pool, None)
         state.wake()

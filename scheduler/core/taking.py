@@ -8,6 +8,7 @@ from typing import Any
 from dsched.scheduler.core import lifecycle, report
 from dsched.scheduler.core.discount import listed
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.elastic.keep import kept
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import assign
 from dsched.scheduler.core.message import CallLaunch
@@ -19,13 +20,14 @@ from dsched.scheduler.core.units import Instant
 
 def take(draft: Draft, job: Job, chosen: Placement, why: report.Report, more: Mapping[str, Any] | None = None) -> None:
     """One placement: the decision (with `more` about it), the nodes, and the intent."""
+    chosen = kept(draft.state, job, chosen)
     decision = record(draft, job, why, more)
     changes = [insert("decision", decision.id, decision)]
     bought: tuple[str, ...] = ()
     if chosen.buy:
-        intent, more = _intend(draft, job, chosen)
+        intent, rows = _intend(draft, job, chosen)
         bought = intent.nodes
-        changes += more
+        changes += rows
         draft.do(CallLaunch(intent=intent.id))
     fact = JobFact.PLACE if job.state is JobState.QUEUED else None
     following = (*chosen.reuse, *bought)

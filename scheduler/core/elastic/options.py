@@ -2,27 +2,32 @@
 
     options(job, question, policy, now) -> tuple[Choice, ...]      what rank, report and the growth of gangs work with
     view.option(choice) -> deadline.view.Option                    the same for a deadline policy (elastic/view.py)
+    keep.with_own(question, state, job) -> Question                the job's own machines count as had (elastic/keep.py)
 
 `Choice.id` is "{pool id}*{nodes}": unique among the options of a job, stable over time, and read back by `parse`. The
 layout is no part of it: of the layouts that a size allows only the fastest that fits in memory is an option. An option
 is listed whether its capacity can be had now or not (`up`), but never when the job's own limits forbid it (market,
-region, hardware, price, spot share): limits are hard, a drought passes.
+region, hardware, price, spot share): limits are hard, a drought passes. Limits in money are left to the caller, who
+knows what is spent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from dsched.scheduler.core import plan, rank
+from dsched.scheduler.core import changeover, feasible, rank
 from dsched.scheduler.core.market import Pool
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Value
 from dsched.scheduler.core.shortlist import Entry, Field, Stock
 from dsched.scheduler.core.snapshot import Job
-from dsched.scheduler.core.units import HOUR, MICRO, Moment
+from dsched.scheduler.core.speed import fit
+from dsched.scheduler.core.units import MICRO, SECOND, Millis, Moment
+from dsched.scheduler.core.work import demand_of
 
-SIZES_MAX = 12  # gang sizes of one pool: a wide range is thinned out to about equal ratios between neighbours
+SIZES_MAX: Final = 12  # gang sizes of one pool: a wide range is thinned out to about equal ratios between neighbours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,7 @@ def options(job: Job, question: Question, policy: Policy, now: Moment) -> tuple[
     """All options of `job`, by pool id and size. Pools that could never serve it are left out."""
     need, stock = job.spec.need, Stock.of(question)
     field = Field(need, job.places or need.places, question, policy, now)
-    demand = plan.demand_of(job, field.reference, question, policy, now)
+    demand = demand_of(job, field.reference, question, policy, now)
     return tuple(choice for entry in field.entries.values() for choice in _sizes(entry, stock, demand))
 
 
@@ -60,12 +65,18 @@ def parse(id: str) -> tuple[str, int]:
 
 
 def _sizes(entry: Entry, stock: Stock, demand: rank.Demand) -> Iterator[Choice]:
-    for nodes in thinned(entry.sizes):
-        yield _choice(entry, nodes, stock, demand)
+    model = demand.need.model
+    sizes = entry.sizes if model is None else fit.sizes(model, entry.offer.shape, entry.sizes)
+    for nodes in thinned(sizes):
+        choice = _choice(entry, nodes, stock, demand)
+        left = demand.luggage.spot_left
+        if feasible.over_spot_share(demand.need, entry.offer.pool, choice.value, left) is None:
+            yield choice
 
 
 def _choice(entry: Entry, nodes: int, stock: Stock, demand: rank.Demand) -> Choice:
-    pool, idle = entry.offer.pool, stock.idle_in(entry.offer.pool.id)
+    pool, market = entry.offer.pool, demand.question.market
+    idle = stock.idle_in(pool.id)
     value = rank.value(
         entry.offer, entry.price, nodes, node_hazard=entry.node_hazard, boots=nodes > idle, demand=demand
     )
@@ -74,12 +85,21 @@ def _choice(entry: Entry, nodes: int, stock: Stock, demand: rank.Demand) -> Choi
         pool=pool,
         nodes=nodes,
         value=value,
-        speed=nodes * rank.speed(entry.offer.shape, demand.need) / demand.reference.speed,
+        speed=value.speed,
         hazard=value.hazard,
-        changeover=demand.question.market(demand.policy.restart) / HOUR * 3600,
-        egress=0.0,
+        changeover=market(_delay(entry, demand, boots=nodes > idle)) / SECOND,
+        egress=value.egress / MICRO,
         up=_up(entry, nodes, idle, stock.free[pool.id]),
     )
+
+
+def _delay(entry: Entry, demand: rank.Demand, *, boots: bool) -> Millis:
+    """Wall time, p90. Machines of ours need no boot; an unmeasured pool boots and restarts as is believed."""
+    policy, memory = demand.policy, demand.question.pools.get(entry.offer.pool.id)
+    if not boots:
+        return policy.restart
+    told = Millis(entry.offer.boot + policy.restart)
+    return changeover.believed(memory.delay if memory else changeover.UNSEEN, told).p90
 
 
 def _up(entry: Entry, nodes: int, idle: int, free: int | None) -> bool | None:
@@ -90,9 +110,10 @@ def _up(entry: Entry, nodes: int, idle: int, free: int | None) -> bool | None:
     return None if free is None else nodes <= idle + free
 
 
-def thinned(sizes: range) -> list[int]:
+def thinned(sizes: Sequence[int]) -> list[int]:
     """At most SIZES_MAX of them with about equal ratios; the smallest and the largest always."""
     if len(sizes) <= SIZES_MAX:
         return list(sizes)
     ratio = (sizes[-1] / sizes[0]) ** (1 / (SIZES_MAX - 1))
-    return sorted({round(sizes[0] * ratio**step) for step in range(SIZES_MAX)})
+    wished = (sizes[0] * ratio**step for step in range(SIZES_MAX))
+    return sorted({min(sizes, key=lambda size: abs(size - wish)) for wish in wished})
