@@ -72,6 +72,15 @@ def chance(
     return -math.expm1(-ahead * _relative(offer, streak, now) * learned)
 
 
+def relative(
+    offer: Offer | None, memory: PoolMemory | None, streak: Streak | None, policy: Policy, now: Instant
+) -> float:
+    """The pool's factor on the age law, as deadline policies want it: words and evidence together."""
+    worded = 1.0 if offer is None else _relative(offer, streak, now)
+    learned = factor(*evidence(memory, policy, now), policy.hazard_weight)
+    return min(law.FACTOR_MAX, max(law.FACTOR_MIN, worded * learned))
+
+
 def presumed(offer: Offer, streak: Streak | None, now: Instant) -> Offer:
     """The offer with the law's rate at its pool's age, where the provider tells none."""
     if offer.pool.market is not Market.SPOT or (_told(offer) and not offer.presumed):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.hardware import Accelerator
-from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.power import NOTHING_KNOWN, Facts
 from dsched.scheduler.core.snapshot import Job, PoolMemory
 from dsched.scheduler.core.speed.posterior import Measured
@@ -32,7 +32,10 @@ class Policy:
 
     name: str = "least-cost"  # in every report, so that a stored decision tells which rules made it
     stale_after: Millis = Millis(2 * HOUR)
-    """Market. An older quote is refused. Spot prices move a few times a day; two hours forgive one missed refresh."""
+    """Market. An older quote of spot is refused. Spot prices move a few times a day; two hours forgive one missed refresh."""
+    stale_list: Millis = Millis(7 * 24 * HOUR)
+    """Market. The same for on-demand and reserved: list prices move a few times a year, and a job whose deadline is
+    near must be able to buy while nobody answers for prices."""
     lease: Millis = Millis(20 * MINUTE)
     """Wall. Each grant, so what is set aside before a launch: the most that a machine outlives a dead daemon."""
     restart: Millis = Millis(5 * SECOND)
@@ -63,6 +66,24 @@ class Policy:
     """Market. In a crowd, a job with less slack than this is served by its deadline, ahead of what others might save."""
     patience: Millis = Millis(24 * HOUR)
     """Market. In a crowd, a job that has waited so long is served by its age: nobody is passed over for ever."""
+    deadline_policy: str = "up"
+    """What decides for jobs with a deadline and known work, within the safety net; see deadline/policies.py."""
+    revisit: Millis = Millis(10 * MINUTE)
+    """Market. A job with a deadline is looked at again after this at the latest: what the published rules reckon with."""
+    revisit_wall: Millis = Millis(SECOND // 2)
+    """Wall. And not sooner than this, however fast the market of an embedded cloud runs."""
+    launch_fails: Millis = Millis(MINUTE)
+    """Wall. A launch that fails is seen to fail within this: two time limits of a provider's call."""
+    stretch: float = 1.25
+    """The safety net reckons with changeovers this many times their 90th percentile: the promise is kept up to there."""
+    move_margin: float = 0.03
+    """Share of what staying is expected to cost that a move must save beyond its own cost: less is within our error."""
+    move_cooldown: Millis = Millis(30 * MINUTE)
+    """Market. A job stays so long where it is before it is moved for money: prices swing faster than moves pay."""
+    moves_free: int = 2
+    """Moves for money that every job may make at once; further ones must be earned by `moves_each`."""
+    moves_each: Millis = Millis(4 * HOUR)
+    """Market. One more move for money per so much running time: a move costs minutes of a gang, hours pay for it."""
     energy_price: float = 0.0
     """Dollars that a kWh weighs in the objective, beside what is paid; 0: energy does not matter."""
     carbon_price: float = 0.0
@@ -74,15 +95,19 @@ class Policy:
     placements_max: int = 100
     """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
 
+    def stale_in(self, market: Market) -> Millis:
+        """How old a quote of this market may be."""
+        return self.stale_after if market is Market.SPOT else self.stale_list
+
     def __post_init__(self) -> None:
         positive: tuple[str, ...] = ("stale_after", "lease", "write", "checkpoint_max", "nodes_max", "placements_max")
-        positive += ("hazard_weight", "hazard_half_life")
+        positive += ("hazard_weight", "hazard_half_life", "stale_list", "revisit", "revisit_wall", "moves_each")
         weights = ("energy_price", "carbon_price")
         for name in (*positive, *weights, "restart", "cooldown", "hazard_spot", "hazard_failure", "urgent", "patience"):
             number = getattr(self, name)
             if not math.isfinite(number) or number < 0 or (number == 0 and name in positive):
                 raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")
-        for name in ("spot_ceiling", "reuse_premium"):
+        for name in ("spot_ceiling", "reuse_premium", "stretch"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 1):
                 raise ValueError(f"policy.{name}: {getattr(self, name)} must be a finite number of at least 1")
 

@@ -46,6 +46,7 @@ class Why(StrEnum):
     LATE = "late"
     AVOIDED = "avoided"  # interrupted or refused this job lately; a last resort
     NEEDS_BUYING = "needs-buying"  # cheaper, but an idle node of ours is taken first
+    WAITING = "waiting"  # it could be had, but the job has time, and waiting is expected to cost less
     DEARER = "dearer"
 
     @property

@@ -116,7 +116,7 @@ class Field:
         )
         if refusal is None and isinstance(sizes, range) and offer.quote is not None:
             quote = offer.quote
-            refusal = feasible.stale_price(quote.at, now, policy.stale_after) or feasible.over_price_max(
+            refusal = feasible.stale_price(quote.at, now, policy.stale_in(offer.pool.market)) or feasible.over_price_max(
                 self.need, sizes[0], quote.price
             )
             if refusal is None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 from dsched.scheduler.core import placing
 from dsched.scheduler.core.draft import Dice
@@ -48,8 +48,8 @@ class Control:
     def dry_run(self, spec: Spec) -> Plan:
         now = self.now()
         job = Job(id="", key="", spec=spec, state=JobState.QUEUED, submitted=now)
-        report = placing.dry_run(self.state, job, self._loop.policy, now, self._rng)
-        return to_wire(report, name=spec.name)  # type: ignore[return-value]
+        report, more = placing.dry_run(self.state, job, self._loop.policy, now, self._rng)
+        return cast(Plan, {**to_wire(report, name=spec.name), **more})
 
     def health(self) -> Health:
         now = self.now()

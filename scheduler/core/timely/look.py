@@ -1,0 +1,164 @@
+"""One job with a deadline as its policy sees it: from rows, offers and memory to an `Observation`.
+
+The policy's clock is market time in seconds. What the job has done counts as far as it told, committed or not; what an
+interruption may take back of that is part of every changeover while it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dsched.scheduler.core import feasible, hazard
+from dsched.scheduler.core.deadline.view import JobView, Observation, Option
+from dsched.scheduler.core.elastic.options import Choice, options
+from dsched.scheduler.core.elastic.view import option
+from dsched.scheduler.core.market import Market, Pool
+from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
+from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.units import MICRO, SECOND, Instant, Millis, Moment
+from dsched.scheduler.core.work import money_left, work_left
+
+OVERDUE: Final = 0.5  # of a changeover: what a boot that takes longer than that is expected to take still
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was seen, and the terms behind it."""
+
+    observation: Observation
+    choices: dict[str, Choice]  # by option id; the running one may be missing when its pool has no price
+    uncommitted: float  # s of work that an interruption would take back at most
+
+
+def timely(job: Job) -> bool:
+    """Whether the deadline policy decides for it: it has a deadline, and says how much work it is."""
+    return job.spec.deadline is not None and job.spec.duration is not None
+
+
+def look(state: State, job: Job, question: Question, policy: Policy, now: Moment) -> Look | None:
+    """The job now. None: nothing can be had for it, within its limits in money."""
+    left, deadline, total = _left(state, job, question, now), job.spec.deadline, job.spec.duration
+    assert deadline is not None, "only asked of timely jobs"
+    assert total is not None, "only asked of timely jobs"
+    nodes = holds(state, job)
+    running = f"{nodes[0].pool.id}*{len(nodes)}" if nodes else None
+    choices = {
+        c.id: c for c in options(job, question, policy, now) if c.id == running or _paid(c, job, question, policy)
+    }
+    rework = _rework(state, job, question, policy) if job.state is JobState.RUNNING else 0.0
+    seen = {id: _option(state, choice, policy, now, rework) for id, choice in choices.items()}
+    if running is not None:
+        listed = seen.get(running)
+        seen[running] = replace(listed, up=True) if listed else _unlisted(nodes, running, question, policy)
+    if not seen:
+        return None
+    warm_in = _warm_in(state, job, nodes, seen[running].changeover, question, now) if running else 0.0
+    view = JobView(
+        work=max(total / SECOND, left),
+        left=left,
+        begun=job.submitted.market / SECOND,
+        deadline=deadline / SECOND,
+        running=running,
+        warm_in=warm_in,
+        lost=_lost(state, job),
+    )
+    grain = max(policy.revisit, question.market(policy.revisit_wall)) / SECOND
+    observation = Observation(now=now.market / SECOND, grain=grain, options=list(seen.values()), job=view)
+    return Look(observation=observation, choices=choices, uncommitted=rework)
+
+
+def holds(state: State, job: Job) -> list[Node]:
+    """The machines that its next or present generation runs on; none once they are to be taken."""
+    names = job.next_nodes if job.state in (JobState.STARTING, JobState.QUEUED) and job.next_nodes else job.nodes
+    nodes = [node for name in names if (node := state.nodes.get(name)) is not None]
+    whole = len(nodes) == len(names) and job.state in (JobState.STARTING, JobState.RUNNING)
+    return nodes if whole and not any(node.notice is not None or node.leaving for node in nodes) else []
+
+
+def _left(state: State, job: Job, question: Question, now: Moment) -> float:
+    """Seconds of work left on the reference gang, by what the job told last."""
+    assert job.spec.duration is not None, "only asked of timely jobs"
+    committed = (work_left(job, question) or 0.0) * 3600.0
+    total = job.spec.duration / SECOND
+    progress, attempt = state.progress.get(job.id), state.attempt(job)
+    if job.state is not JobState.RUNNING or attempt is None:
+        return committed
+    steps = job.spec.steps or (progress.steps if progress else None)
+    if steps and progress is not None:
+        return min(committed, max(0.0, total * (1.0 - min(progress.step, steps) / steps)))
+    if steps or attempt.running is None:
+        return committed
+    return max(0.0, committed - (now.market - attempt.running.market) / SECOND)  # it tells no steps: taken at its word
+
+
+def _rework(state: State, job: Job, question: Question, policy: Policy) -> float:
+    """Seconds of work between two checkpoints: what an interruption without notice may take back."""
+    return question.market(state.intervals.get(job.id, policy.checkpoint_max)) / SECOND
+
+
+def _paid(choice: Choice, job: Job, question: Question, policy: Policy) -> bool:
+    """Whether the job's own limit and its budget allow it."""
+    room = question.room.get(job.spec.budget)
+    return not (
+        feasible.over_cost_max(money_left(job), choice.value, question.market(policy.lease))
+        or feasible.over_budget(job.spec.budget, room, choice.value.reserve)
+    )
+
+
+def _option(state: State, choice: Choice, policy: Policy, now: Moment, rework: float) -> Option:
+    """With the age of its pool, and the factor that the pool has earned on the age law.
+
+    Spot of which nobody tells whether it can be had is worth a try: a refusal costs seconds, and closes it for a while.
+    """
+    made = replace(option(choice, policy), changeover=choice.changeover + rework)
+    if choice.pool.market is not Market.SPOT:
+        return replace(made, up=True if made.up is None else made.up, hazard=0.0)
+    streak = state.streaks.get(choice.pool.id)
+    up = made.up if made.up is not None else streak is None or streak.up or _closed_long(streak.since, policy, now)
+    known = hazard.age(streak, now.market) if up or streak is None else now.market - streak.since
+    offer = state.offers.get(choice.pool.id)
+    factor = hazard.relative(offer, state.pools.get(choice.pool.id), streak, policy, now.market)
+    return replace(made, up=up, age=max(0, known) / SECOND, hazard=factor)
+
+
+def _closed_long(since: Instant, policy: Policy, now: Moment) -> bool:
+    """A pool that refused, and has not been asked since its cool-down ended."""
+    return now.market - since >= policy.cooldown
+
+
+def _unlisted(nodes: list[Node], id: str, question: Question, policy: Policy) -> Option:
+    """The option that it runs on, which nothing offers any more: at the rate that is paid."""
+    pool: Pool = nodes[0].pool
+    return Option(
+        id=id,
+        region=f"{pool.provider}/{pool.region}",
+        market=pool.market,
+        price=sum(node.rate for node in nodes) / MICRO,
+        up=True,
+        changeover=question.market(policy.restart) / SECOND,
+    )
+
+
+def _warm_in(state: State, job: Job, nodes: list[Node], changeover: float, question: Question, now: Moment) -> float:
+    """Seconds until it makes progress where it is."""
+    attempt = state.attempt(job)
+    if job.state is JobState.RUNNING and attempt is not None and _works(state, job, attempt):
+        return 0.0
+    begun = (
+        attempt.decided.wall if attempt is not None and not job.next_nodes else min(n.asked or now.wall for n in nodes)
+    )
+    gone = question.market(Millis(max(0, now.wall - begun))) / SECOND
+    return changeover - gone if gone < changeover else changeover * OVERDUE
+
+
+def _works(state: State, job: Job, attempt: Attempt) -> bool:
+    """Whether its first step is done, as far as it tells steps at all."""
+    return attempt.first_step is not None or job.id not in state.progress
+
+
+def _lost(state: State, job: Job) -> str | None:
+    """The region that was left last because a pool there failed the job."""
+    offer = state.offers.get(job.avoid[-1]) if job.avoid else None
+    return f"{offer.pool.provider}/{offer.pool.region}" if offer else None

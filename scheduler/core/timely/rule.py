@@ -1,0 +1,91 @@
+"""The rule that decides for one job: the named policy, kept from flapping, within the safety net.
+
+    guarded( Calm( Trimmed( named policy ) ) )
+
+The net alone owns the deadline: whatever the others prefer, it is asked last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from dsched.scheduler.core.deadline.guard import guarded
+from dsched.scheduler.core.deadline.policies import named
+from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices, DeadlinePolicy, Floats
+from dsched.scheduler.core.placement import Policy
+
+BLIND = "up"  # decides while nothing is foreseen yet: it needs no history
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What of the job's own story the rule must heed. Stored with a decision, so that it can be made again."""
+
+    rework: float = 0.0  # s of work that an interruption would take back at most: the net's business, not a move's
+    hold: bool = False  # it has moved lately, or too often: only the net moves it now
+    foreseen: bool = False  # there is an outlook
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """`inner` without the rework in its changeovers: a move that we choose begins with a checkpoint."""
+
+    inner: DeadlinePolicy
+    rework: float
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def choose(self, batch: Batch) -> Choices:
+        return self.inner.choose(replace(batch, changeover=np.maximum(batch.changeover - self.rework, 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """`inner` without moves that gain too little. `margin`: share of the cost of staying that a move must save."""
+
+    inner: DeadlinePolicy
+    margin: float
+    hold: bool
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def choose(self, batch: Batch) -> Choices:
+        wish = self.inner.choose(batch)
+        runs = (batch.running >= 0) & (wish.target != batch.running)
+        stay, go = self._costs(batch, wish)
+        worth = go <= stay * (1.0 - self.margin)
+        keeps = runs & (np.full(len(runs), self.hold) | ~worth)
+        return replace(wish, target=np.where(keeps, batch.running, wish.target))
+
+    def _costs(self, batch: Batch, wish: Choices) -> tuple[Floats, Floats]:
+        """[J] expected $ of staying and of the wish, by the policy's own values; by price where it has none."""
+        rows = np.arange(len(batch.now))
+        here, there = np.maximum(batch.running, 0), np.maximum(wish.target, 0)
+        hours = (batch.left[:, None] / batch.speed + batch.changeover) / 3600.0
+        plain = batch.price * hours + batch.egress
+        staying = batch.price[rows, here] * (batch.left / batch.speed[rows, here] + batch.warm_in) / 3600.0
+        valued = np.isfinite(wish.cost[rows, here])
+        stay = np.where(valued, wish.cost[rows, here], staying)
+        go = np.where(valued, wish.cost[rows, there], plain[rows, there])
+        idles = wish.target == IDLE
+        return stay, np.where(idles, np.where(np.isfinite(wish.idle), wish.idle, -np.inf), go)
+
+
+def rule(policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
+    """The rule for one job now. `scale`: market ms per wall ms."""
+    name = policy.deadline_policy
+    inner = _named(name if terms.foreseen or name != "slack" else BLIND)
+    calm = Calm(Trimmed(inner, terms.rework), policy.move_margin, terms.hold)
+    return guarded(calm, margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
+
+
+@cache
+def _named(name: str) -> DeadlinePolicy:
+    return named(name)

@@ -1,0 +1,95 @@
+"""A deadline policy asked about one job: an observation in, a decision out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dsched.scheduler.core.deadline.view import (
+    CODE,
+    DOWN,
+    IDLE,
+    UNKNOWN,
+    UP,
+    Batch,
+    DeadlinePolicy,
+    Decision,
+    Explain,
+    Observation,
+    Option,
+)
+
+_STATE = {True: UP, False: DOWN, None: UNKNOWN}
+
+
+def decide(policy: DeadlinePolicy, observation: Observation) -> Decision:
+    """What the policy wants of one job. Pure: the same observation gives the same decision."""
+    answer = policy.choose(batch(observation))
+    ids = [option.id for option in observation.options]
+    at = int(answer.target[0])
+    target = None if at == IDLE else ids[at]
+    costs = {id: float(cost) for id, cost in zip(ids, answer.cost[0], strict=True)} | {"": float(answer.idle[0])}
+    job = observation.job
+    slack = job.deadline - observation.now - job.left - job.warm_in
+    return Decision(
+        target=target,
+        fallbacks=_fallbacks(observation, costs, target),
+        revisit_at=float(answer.revisit[0]),
+        why=Explain(
+            policy=policy.name,
+            slack=slack,
+            slack_price=float(answer.slack_price[0]),
+            costs=costs,
+            net=bool(answer.net[0]),
+        ),
+    )
+
+
+def batch(observation: Observation) -> Batch:
+    """The observation as a batch of one."""
+    options, job = observation.options, observation.job
+    regions = sorted({option.region for option in options})
+    ids = [option.id for option in options]
+
+    def row(values: list[float]) -> np.ndarray:
+        return np.array([values], np.float64)
+
+    return Batch(
+        now=np.array([observation.now]),
+        work=np.array([job.work]),
+        left=np.array([job.left]),
+        begun=np.array([job.begun]),
+        deadline=np.array([job.deadline]),
+        running=np.array([IDLE if job.running is None else ids.index(job.running)]),
+        warm_in=np.array([job.warm_in]),
+        lost=np.array([regions.index(job.lost) if job.lost in regions else -1]),
+        grain=observation.grain,
+        usable=np.ones((1, len(options)), bool),
+        up=np.array([[_STATE[option.up] for option in options]]),
+        age=row([option.age for option in options]),
+        price=row([option.price for option in options]),
+        speed=row([option.speed for option in options]),
+        hazard=row([option.hazard for option in options]),
+        changeover=row([option.changeover for option in options]),
+        egress=row([option.egress for option in options]),
+        market=np.array([[CODE[option.market] for option in options]]),
+        region=np.array([[regions.index(option.region) for option in options]]),
+        outlook=observation.outlook,
+    )
+
+
+def _fallbacks(observation: Observation, costs: dict[str, float], target: str | None) -> tuple[str, ...]:
+    """What to try if the launch fails: the others by cost; by price where the policy values nothing."""
+    if target is None or target == observation.job.running:
+        return ()
+    open_ = [o for o in observation.options if o.up is not False and o.id not in (target, observation.job.running)]
+    wanted = next(o for o in observation.options if o.id == target)
+    open_.sort(key=lambda option: (_cost(option, costs, wanted), option.id))
+    return tuple(option.id for option in open_)
+
+
+def _cost(option: Option, costs: dict[str, float], wanted: Option) -> tuple[bool, float]:
+    cost = costs[option.id]
+    known = math.isfinite(cost)
+    return (option.market is not wanted.market and not known), cost if known else option.price / option.speed

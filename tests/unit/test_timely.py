@@ -1,0 +1,206 @@
+"""Jobs with a deadline in the daemon's core: placed, kept, moved and made to wait as policy and safety net decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dsched.scheduler.core.market import Market, Offer
+from dsched.scheduler.core.message import CallLaunch, Restarted, TellStop, WakeAt
+from dsched.scheduler.core.snapshot import Progress
+from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
+from tests.support.stage import Stage, offer, spec
+
+A, B = "us-east-1a", "us-east-1b"
+SPOT, OTHER = f"local/{A}/p5.48xlarge/spot", f"local/{B}/p5.48xlarge/spot"
+SURE = f"local/{A}/p5.48xlarge/on-demand"
+
+
+def on_demand(**changed: Any) -> Offer:
+    return replace(offer(A, 98.32, market=Market.ON_DEMAND), **changed)
+
+
+def wish(*, work: float, within: float, **changed: Any) -> Any:
+    """A job with `work` hours and a deadline so many hours from the stage's beginning."""
+    deadline = Instant(1_000_000 + round(within * HOUR))
+    return spec(duration=Millis(round(work * HOUR)), deadline=deadline, steps=1000, **changed)
+
+
+def stage(*offers: Offer, policy: str = "up") -> Stage:
+    made = Stage(*offers)
+    made.policy = replace(made.policy, lease=Millis(100 * HOUR), deadline_policy=policy)
+    return made
+
+
+def pool(s: Stage, job: str = "j1") -> str:
+    row = s.job(job)
+    nodes = row.next_nodes or row.nodes
+    return s.state.nodes[nodes[0]].pool.id if nodes else ""
+
+
+def later(s: Stage, hours: float, *offers: Offer) -> None:
+    """Time passes in looks of the policy; the market goes on saying `offers`."""
+    for _ in range(round(hours * 6)):
+        s.wait(10 * MINUTE)
+        if offers:
+            s.offers(*offers)
+
+
+def steps(s: Stage, share: float) -> None:
+    """The job tells how far it is."""
+    s.state.progress["j1"] = Progress(step=round(1000 * share), steps=1000)
+
+
+def deadline_of(s: Stage) -> dict[str, Any]:
+    changes = [c for event in s.events for c in event.changes if c.table == "decision"]
+    told: dict[str, Any] = changes[-1].fields["report"]["deadline"]
+    return told
+
+
+def test_with_time_to_spare_it_takes_spot() -> None:
+    s = stage(offer(A, 10.0), on_demand())
+    s.submit(wish(work=10, within=20))
+    assert pool(s) == SPOT
+
+
+def test_without_spot_and_with_time_it_waits_and_says_until_when() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand())
+    s.submit(wish(work=10, within=30))
+    assert s.job().state is JobState.QUEUED
+    assert s.job().reason.startswith("waits for cheaper capacity until")
+    assert "slack 20.0 h" in s.job().reason
+    assert s.asked(CallLaunch) == []
+    assert s.asked(WakeAt)
+
+
+def test_spot_that_comes_back_ends_the_wait() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand())
+    s.submit(wish(work=10, within=30))
+    s.offers(offer(A, 10.0, free=8), on_demand())
+    assert pool(s) == SPOT
+
+
+def test_the_net_buys_on_demand_before_it_is_too_late() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand(), policy="greedy")
+    s.submit(wish(work=10, within=12))
+    later(s, 1.5, offer(A, 10.0, free=0), on_demand())
+    assert s.job().state is JobState.QUEUED
+    later(s, 0.5, offer(A, 10.0, free=0), on_demand())
+    assert pool(s) == SURE
+    assert deadline_of(s)["net"]
+    bought = next(e.at.market for e in s.events if e.kind == "job.placed")
+    assert bought + 10 * HOUR < s.job().spec.deadline
+
+
+def test_without_time_it_goes_to_on_demand_at_once() -> None:
+    s = stage(offer(A, 10.0), on_demand())
+    s.submit(wish(work=10, within=10.1))
+    assert pool(s) == SURE
+
+
+def test_a_refused_launch_falls_back_to_the_next_best_spot_and_then_to_what_is_sure() -> None:
+    s = stage(offer(A, 10.0), offer(B, 12.0), on_demand())
+    s.submit(wish(work=10, within=11))
+    assert pool(s) == SPOT
+    s.refuse(cooldown=10 * HOUR)
+    s.wait(1_000)
+    assert pool(s) == OTHER
+    s.refuse(cooldown=10 * HOUR)
+    later(s, 1)
+    assert pool(s) == SURE
+
+
+def test_a_stale_on_demand_price_does_not_stop_the_net() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand(), policy="greedy")
+    s.submit(wish(work=10, within=16))
+    later(s, 6)  # nobody answers for prices any more
+    assert pool(s) == SURE
+
+
+def test_a_job_on_spot_that_is_on_schedule_stays_there() -> None:
+    s = stage(offer(A, 10.0), on_demand())
+    s.run(wish(work=10, within=14))
+    for done in range(1, 10):
+        steps(s, done / 10)
+        later(s, 1, offer(A, 10.0), on_demand())
+    assert pool(s) == SPOT
+    assert s.job().state is JobState.RUNNING
+    assert s.job().moves == 0
+
+
+def test_a_job_whose_work_goes_slower_than_said_is_saved_while_that_is_possible() -> None:
+    slow = offer(A, 10.0)
+    s = stage(slow, on_demand())
+    s.run(wish(work=10, within=14))
+    steps(s, 0.01)
+    later(s, 4, slow, on_demand())
+    assert pool(s) == SPOT or s.job().next_nodes  # nothing is faster than the machine that it has
+    assert s.job().state is JobState.RUNNING
+
+
+def test_back_from_on_demand_to_spot_when_it_is_there_again() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand())
+    s.submit(wish(work=10, within=12))
+    later(s, 1.5, offer(A, 10.0, free=0), on_demand())
+    s.hello(*s.launch())
+    s.started()
+    assert pool(s) == SURE
+    for done in range(1, 9):
+        steps(s, done / 9)
+        later(s, 1, offer(A, 10.0, free=8 if done > 2 else 0), on_demand())
+        if s.job().next_nodes:
+            break
+    assert s.state.nodes[s.job().next_nodes[0]].pool.id == SPOT
+    s.hello(*s.launch())
+    assert s.job().state is JobState.DRAINING
+    assert s.asked(TellStop)
+
+
+def test_a_notice_buys_the_replacement_before_the_kill() -> None:
+    s = stage(offer(A, 10.0), offer(B, 12.0), on_demand())
+    s.run(wish(work=10, within=20))
+    s.notice(s.job().nodes[0])
+    assert pool(s) == OTHER
+    assert s.job().nodes
+    assert s.job().state is JobState.DRAINING
+
+
+def test_after_a_restart_every_such_job_is_looked_at_again() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand())
+    s.submit(wish(work=10, within=12))
+    s.state.revisits.clear()
+    s.tell(Restarted())
+    s.wait(1)
+    assert "j1" in s.state.revisits
+
+
+def test_a_launch_that_nobody_answers_does_not_cost_the_deadline() -> None:
+    s = stage(offer(A, 10.0), on_demand())
+    s.submit(wish(work=10, within=12))
+    assert pool(s) == SPOT
+    later(s, 2, offer(A, 10.0), on_demand())
+    assert pool(s) == SURE
+
+
+def test_jobs_without_a_deadline_never_wait_for_a_price() -> None:
+    s = stage(on_demand())
+    s.submit(spec(duration=Millis(10 * HOUR)))
+    assert pool(s) == SURE
+
+
+def test_a_waiting_job_does_not_write_down_every_look() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand(), policy="greedy")
+    s.submit(wish(work=10, within=40))
+    later(s, 6, offer(A, 10.0, free=0), on_demand())
+    waits = [e for e in s.events if e.kind == "job.waits"]
+    assert 2 <= len(waits) <= 8
+
+
+def test_the_decision_is_stored_with_what_it_was_made_from() -> None:
+    s = stage(offer(A, 10.0), on_demand())
+    s.submit(wish(work=10, within=20))
+    told = deadline_of(s)
+    assert told["target"] == f"{SPOT}*1"
+    assert told["slack_s"] == 10 * 3600
+    assert {o["id"] for o in told["observation"]["options"]} == {f"{SPOT}*1", f"{SURE}*1"}
