@@ -340,6 +340,7 @@ def end(draft: Draft, job: Job, fact: JobFact, why: str, *, exit_code: int | Non
     draft.job(
         job, "ended", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, ended=draft.now.market, **changed
     )
-    draft.learn(draft.state.reviewed, job.id, None)
+    for known in (draft.state.reviewed, draft.state.shares):
+        draft.learn(known, job.id, None)
     release(draft, nodes)
     draft.state.dirty = True

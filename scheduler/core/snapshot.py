@@ -319,6 +319,7 @@ class State:
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
     usual: dict[str, Usual] = field(default_factory=dict)  # pool -> the price that it usually has
+    shares: dict[str, Instant] = field(default_factory=dict)  # job -> market: its share of spot is looked at then
     reviewed: dict[str, Instant] = field(default_factory=dict)  # elastic job -> market: its size stands until then
     started: dict[str, int] = field(default_factory=dict)  # node -> generation whose ranks run there
     intervals: dict[str, Millis] = field(default_factory=dict)  # running job -> checkpoint interval that it was told
@@ -423,7 +424,8 @@ class State:
         active = new.state in ACTIVE
         _keep(self.active, new.id, active)
         _keep(self.moving, new.id, wants_nodes(new))
-        _keep(self.limited, new.id, active and (new.spec.duration_max, new.spec.cost_max) != (None, None))
+        bound = (new.spec.duration_max, new.spec.cost_max) != (None, None) or new.spec.need.spot_share < 1.0
+        _keep(self.limited, new.id, active and bound)
         if live(new):
             self.ended.pop(new.id, None)
         else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, taking, wishes
+from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, spotshare, taking, wishes
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
 from dsched.scheduler.core.elastic import review
@@ -190,6 +190,9 @@ def _limits(draft: Draft, job: Job) -> None:
         running = sum(open_charge(draft.state, n, draft.now.market)[0] for n in nodes)
         if job.spent + running + ahead >= to_charge(spec.cost_max):
             lifecycle.drain(draft, job, After.HOLD, "max_cost is spent")
+            return
+    if spec.need.spot_share < 1.0:
+        spotshare.watch(draft, job)
 
 
 def _alert(draft: Draft, message: AlertTried) -> None:

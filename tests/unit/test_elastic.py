@@ -237,3 +237,27 @@ def test_spot_share_leaves_only_other_capacity_once_spot_is_used_up() -> None:
     offers = listed("a/p5.48xlarge/spot", 30.0), listed("a/p5.48xlarge/on-demand", 90.0)
     found = options(used, ask(used, *offers), Policy(), NOW)
     assert [choice.pool.market for choice in found] == [Market.ON_DEMAND]
+
+
+# -- the share of spot -------------------------------------------------------------------------------------------------
+
+
+def test_a_job_leaves_spot_when_its_share_of_the_machine_hours_is_used_up() -> None:
+    stage = scene(offer(ZONE, 20.0), offer(ZONE, 98.0, market=Market.ON_DEMAND))
+    need = Need(accelerators=("H100",), gpus_min=8, gpus_max=8, spot_share=0.5)
+    name = stage.run(replace(spec(), need=need, duration=Millis(4 * HOUR), steps=100))
+    assert stage.state.nodes[stage.job(name).nodes[0]].pool.market is Market.SPOT
+    for step in range(1, 11):  # 20 % of the work an hour
+        stage.saved(10 * step, name)
+        at_both(stage)
+        later(stage, 24 * MINUTE)
+        if stage.asked(CallLaunch):
+            break
+    (call,) = stage.asked(CallLaunch)
+    assert stage.state.intents[call.intent].pool.market is Market.ON_DEMAND
+    assert "50%" in stage.state.attempts[f"{name}/1"].outcome or stage.job(name).after is After.MOVE
+
+
+def at_both(stage: Stage) -> None:
+    now = stage.now.market
+    stage.offers(offer(ZONE, 20.0, at=now), offer(ZONE, 98.0, market=Market.ON_DEMAND, at=now))
