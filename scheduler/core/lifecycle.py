@@ -15,7 +15,7 @@ from dsched.scheduler.core.goodput import checkpoint_interval
 from dsched.scheduler.core.hazard import per_node
 from dsched.scheduler.core.holding import avoiding, release
 from dsched.scheduler.core.message import (
-    TellInterval,
+    TellCheckpoint,
     TellStart,
     TellStop,
     WakeAt,
@@ -125,7 +125,7 @@ def retime(draft: Draft, job: Job, *nodes: Node) -> None:
     elif nodes:
         interval = told
     for node in nodes:
-        draft.do(TellInterval(node=node.id, job=job.id, generation=job.generation, interval=interval))
+        draft.do(TellCheckpoint(node=node.id, job=job.id, generation=job.generation, interval=interval))
 
 
 def _interval(draft: Draft, job: Job) -> Millis:

@@ -358,19 +358,12 @@ class TellStop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellCheckpoint:
-    node: str
-    job: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TellInterval:
-    """Checkpoint this often from now on. Lost is told again: at the next hello, or when it changes again."""
+    """Checkpoint now; or, with an interval, so often from now on (lost, it is told again at the next hello)."""
 
     node: str
     job: str
     generation: int
-    interval: Millis
+    interval: Millis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,7 +392,6 @@ Effect = (
     | TellStart
     | TellStop
     | TellCheckpoint
-    | TellInterval
     | TellLeave
     | SendAlert
     | WakeAt

@@ -30,7 +30,6 @@ from dsched.scheduler.core.message import (
     RenewLease,
     SetupBroke,
     TellCheckpoint,
-    TellInterval,
     TellLeave,
     TellStart,
     TellStop,
@@ -64,7 +63,7 @@ SILENT: Final = 2 * HEARTBEAT  # an agent that lives has polled within this
 WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
 PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
 
-Tell = TellStart | TellStop | TellCheckpoint | TellInterval | TellLeave
+Tell = TellStart | TellStop | TellCheckpoint | TellLeave
 
 log = structlog.get_logger()
 
@@ -292,10 +291,10 @@ class Desk:
                 return self._start(effect, seq)
             case TellStop(job=job, generation=generation, grace=grace, why=why):
                 return Stop(kind="stop", seq=seq, job=job, generation=generation, grace_ms=grace, reason=why)
+            case TellCheckpoint(job=job, generation=generation, interval=int(interval)):
+                return Control(kind="control", seq=seq, job=job, generation=generation, interval_ms=interval)
             case TellCheckpoint(job=job, generation=generation):
                 return Control(kind="control", seq=seq, job=job, generation=generation, checkpoint_now=True)
-            case TellInterval(job=job, generation=generation, interval=interval):
-                return Control(kind="control", seq=seq, job=job, generation=generation, interval_ms=interval)
             case TellLeave(grace=grace):
                 return Leave(kind="leave", seq=seq, grace_ms=grace)
 

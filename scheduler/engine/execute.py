@@ -20,7 +20,6 @@ from dsched.scheduler.core.message import (
     Message,
     SendAlert,
     TellCheckpoint,
-    TellInterval,
     TellLeave,
     TellStart,
     TellStop,
@@ -76,7 +75,7 @@ class Executor:
                     self._spawn(self._renew(effect))
                 case CallObserve(provider=name):
                     self._look(name)
-                case TellStart() | TellStop() | TellCheckpoint() | TellInterval() | TellLeave():
+                case TellStart() | TellStop() | TellCheckpoint() | TellLeave():
                     self._desk.tell(effect)
                 case SendAlert(id=alert):
                     self._spawn(self._alerts.send(alert))

@@ -20,7 +20,7 @@ from dsched.scheduler.core.message import (
     RenewLease,
     Restarted,
     Submit,
-    TellInterval,
+    TellCheckpoint,
     TellStart,
     TellStop,
 )
@@ -359,14 +359,14 @@ def test_a_running_job_checkpoints_more_often_when_its_pool_becomes_dangerous() 
     s = Stage(risky(0.01))
     s.run()
     s.offers(risky(0.0101))
-    assert not s.asked(TellInterval)
+    assert not s.asked(TellCheckpoint)
     s.offers(risky(1.0))
-    (told,) = s.asked(TellInterval)
+    (told,) = s.asked(TellCheckpoint)
     assert (told.job, told.generation, told.node) == ("j1", 1, s.job().nodes[0])
     s.offers(risky(1.0))
-    assert not s.asked(TellInterval)
+    assert not s.asked(TellCheckpoint)
     s.offers(risky(0.01))
-    (calm,) = s.asked(TellInterval)
+    (calm,) = s.asked(TellCheckpoint)
     assert calm.interval > 2 * told.interval
 
 
@@ -376,13 +376,13 @@ def test_an_agent_that_calls_again_hears_the_interval_again() -> None:
     (node,) = s.job().nodes
     s.state.intervals.clear()  # a new daemon
     s.tell(AgentHello(node=node, running=(Group(job="j1", generation=1, state="running", exits={}),)))
-    assert [told.node for told in s.asked(TellInterval)] == [node]
+    assert [told.node for told in s.asked(TellCheckpoint)] == [node]
     s.tell(AgentHello(node=node, running=(Group(job="j1", generation=1, state="running", exits={}),)))
-    assert [told.node for told in s.asked(TellInterval)] == [node]
+    assert [told.node for told in s.asked(TellCheckpoint)] == [node]
 
 
 def test_an_interval_that_the_spec_names_is_never_changed() -> None:
     s = Stage(risky(0.01))
     s.run(spec(checkpoint=Checkpointing(every=Millis(30_000))))
     s.offers(risky(1.0))
-    assert not s.asked(TellInterval)
+    assert not s.asked(TellCheckpoint)
