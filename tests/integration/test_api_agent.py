@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,15 @@ async def test_an_order_wakes_a_poll_that_waits(http: httpx.AsyncClient, agent: 
     waiting = asyncio.create_task(agent.poll(after=order["seq"], wait_ms=9_000))
     await http.post("/v1/jobs/j1/pause")
     assert [order["kind"] for order in (await waiting).json()["orders"]] == ["stop"]
+
+
+async def test_a_dangerous_market_shortens_the_interval_of_a_running_job(built: Office, agent: Agent) -> None:
+    (start,) = (await agent.poll()).json()["orders"]
+    await agent.report({"kind": "started", "job": "j1", "generation": 1, "at": 0})
+    await built.offers(replace(offer("use1-az1", 20.0), hazard=10.0))
+    (order,) = (await agent.poll(after=start["seq"])).json()["orders"]
+    assert (order["kind"], order["job"], "checkpoint_now" in order) == ("control", "j1", False)
+    assert 0 < order["interval_ms"] < start["interval_ms"]
 
 
 async def test_wrong_secrets_and_unknown_nodes_are_told_apart(http: httpx.AsyncClient, agent: Agent) -> None:
