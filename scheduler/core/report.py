@@ -280,7 +280,24 @@ def _line_to_wire(line: Line, chosen: Line | None) -> dict[str, Any]:
         "verdict": str(line.verdict),
         "code": str(line.code or ""),
         "why": sentence(line, chosen),
+        **(_terms(value) if value else {}),
     }
+
+
+def _terms(value: Value) -> dict[str, Any]:
+    """What makes up the cost besides; what does not apply is left out, since a decision stores many lines."""
+    terms: dict[str, Any] = {"speed": round(value.speed, 4), "wait_s": value.wait / 1000}
+    if value.egress:
+        terms["egress"] = text(value.egress)
+    if value.tokens_per_s is not None and value.per_mtoken is not None:
+        terms |= {"tokens_per_s": round(value.tokens_per_s, 1), "per_mtoken": text(round(value.per_mtoken))}
+    if value.layout:
+        terms["layout"] = value.layout
+    if value.kwh is not None:
+        terms["kwh"] = round(value.kwh, 2)
+        if value.grams is not None:
+            terms["co2_kg"] = round(value.kwh * value.grams / 1000, 2)
+    return terms
 
 
 def _text(amount: int | None) -> str | None:

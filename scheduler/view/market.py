@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
@@ -106,14 +107,21 @@ OFFERS: Final[tuple[Column[Offer], ...]] = (
 
 _MARKS: Final = {"chosen": "▶", "refused": "✗"}
 _VERDICT_TONES: Final[dict[str, Tone]] = {"chosen": "good", "refused": "dim"}
+_WHERE_TOLD: Final = {  # columns for which most plans have nothing to say
+    "tokens": "tokens_per_s", "mtoken": "per_mtoken", "layout": "layout",
+    "egress": "egress", "kwh": "kwh", "co2": "co2_kg",
+}  # fmt: skip
 _ESTIMATED: Final = frozenset({"finish", "compute", "redo", "move", "expected", "more"})
 
 
 def plan_columns(plan: Plan) -> tuple[Column[Line], ...]:
     """The columns of one plan: dollars to finish where the work is known, else dollars per useful hour."""
     known = any(line["expected"] is not None for line in plan["lines"])
-    hidden = {"useful"} if known else _ESTIMATED
-    return tuple(c for c in (*_LINES, _more(plan)) if c.name not in hidden)
+    hidden = {name for name in _WHERE_TOLD if not any(line.get(_WHERE_TOLD[name]) for line in plan["lines"])}
+    if not known:
+        hidden |= _ESTIMATED
+    shown = (c for c in (*_LINES, _more(plan)) if c.name not in hidden)
+    return tuple(replace(c, priority=1) if c.name == "useful" and not known else c for c in shown)
 
 
 def _more(plan: Plan) -> Column[Line]:
@@ -177,7 +185,16 @@ _LINES: Final[tuple[Column[Line], ...]] = (
         name="goodput", title="USEFUL", width=6, align="right", wide=True, priority=9,
         cell=lambda x, _: f.percent(x["goodput"]), key=lambda x: x["goodput"],
     ),
-    _cost("useful", "$/USEFUL H", 10, 1, "per_useful_hour", strong=True),
+    Column(
+        name="speed", title="SPEED", width=6, align="right", priority=7,
+        cell=lambda x, _: f.number(x.get("speed"), 2), key=lambda x: x.get("speed"),
+    ),
+    Column(
+        name="tokens", title="TOK/S", width=7, align="right", priority=6,
+        cell=lambda x, _: f.short(x.get("tokens_per_s")), key=lambda x: x.get("tokens_per_s"),
+    ),
+    _cost("useful", "$/USEFUL H", 10, 8, "per_useful_hour"),
+    _cost("mtoken", "$/MTOK", 7, 1, "per_mtoken"),
     Column(
         name="finish", title="FINISH", width=12, align="right", priority=2,
         cell=lambda x, now: f.clock(x["finish"], now.market), key=lambda x: x["finish"],
@@ -185,7 +202,24 @@ _LINES: Final[tuple[Column[Line], ...]] = (
     _cost("compute", "COMPUTE", 8, 6, "compute"),
     _cost("redo", "REDO", 7, 6, "redo"),
     _cost("move", "MOVE", 7, 6, "move"),
+    _cost("egress", "EGRESS", 7, 6, "egress"),
+    Column(
+        name="wait", title="WAIT", width=6, align="right", priority=9,
+        cell=lambda x, _: f.duration(x.get("wait_s")), key=lambda x: x.get("wait_s"),
+    ),
+    Column(
+        name="kwh", title="KWH", width=6, align="right", wide=True, priority=10,
+        cell=lambda x, _: f.short(x.get("kwh")), key=lambda x: x.get("kwh"),
+    ),
+    Column(
+        name="co2", title="CO2 KG", width=6, align="right", wide=True, priority=10,
+        cell=lambda x, _: f.short(x.get("co2_kg")), key=lambda x: x.get("co2_kg"),
+    ),
     _cost("expected", "EXPECTED", 9, 0, "expected", strong=True),
+    Column(
+        name="layout", title="LAYOUT", width=14, flex=True, priority=8,
+        cell=lambda x, _: show(x.get("layout", "")), key=lambda x: x.get("layout"),
+    ),
     Column(
         name="why", title="WHY", width=12, flex=True, priority=1,
         cell=lambda x, _: show(x["why"]), key=lambda x: x["code"], tone=lambda x: _VERDICT_TONES.get(x["verdict"], ""),

@@ -148,6 +148,14 @@ class Line(TypedDict):
     verdict: str  # "chosen" | "possible" | "refused"
     code: str  # typed reason, see core/report.Why; "" for the chosen one
     why: str  # the same as one sentence
+    speed: NotRequired[float]  # hours of work on the reference gang done in an hour, before goodput
+    wait_s: NotRequired[float]  # market: from asking for machines to the first new step
+    egress: NotRequired[str]  # to bring the checkpoint there; absent: nothing
+    tokens_per_s: NotRequired[float]  # of the gang while it works, for a model that is told
+    per_mtoken: NotRequired[str]  # dollars per million tokens, goodput included
+    layout: NotRequired[str]  # "tp8 pp2 dp2, cheap recompute"
+    kwh: NotRequired[float]  # of the remaining work, estimated from rated power
+    co2_kg: NotRequired[float]  # the same by the grid of the region, where that is known
 
 
 class Plan(TypedDict):

@@ -53,7 +53,7 @@ def close_to(given: str, known: Iterable[str]) -> str:
 
 
 def at(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
-    """To raise from a check over several fields: the fault stands at `path`."""
+    """To raise from a check over several fields of a part: the fault stands at `path` in that part."""
     return PydanticCustomError("at", "{message}", {"message": message, "path": path})
 
 
@@ -61,7 +61,7 @@ def explain(error: ValidationError, model: type[BaseModel], root: Node | None) -
     """The faults in the order of the file, at most FAULTS_MAX, one for each place."""
     faults: dict[tuple[str | int, ...], Fault] = {}
     for found in error.errors(include_url=False):
-        path = found["ctx"]["path"] if found["type"] == "at" else found["loc"]
+        path = (*found["loc"], *found["ctx"]["path"]) if found["type"] == "at" else found["loc"]
         path = tuple(p for p in path if p != _KEY)
         faults.setdefault(path, _fault(found, path, model, root))
     ordered = sorted(faults.values(), key=lambda f: (f.place.line, f.place.column) if f.place else (0, 0))

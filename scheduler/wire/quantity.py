@@ -54,6 +54,32 @@ def memory_gib(text: str) -> int:
     return int(found[1])
 
 
+AMOUNT_PATTERN: Final = r"^ *[0-9]+(\.[0-9]+)? *[kKMBGT]? *$"
+BATCH_PATTERN: Final = r"^ *[0-9]+(\.[0-9]+)? *[kKMBGT]? *(tokens|sequences)? *$"
+_AMOUNT: Final = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kKMBGT]?)\s*")
+_BATCH: Final = re.compile(r"(.*?)\s*(tokens|sequences)?\s*", re.DOTALL)
+_SCALES: Final = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+_AMOUNT_MAX: Final = 1e17  # no count of parameters or tokens is larger: a typo
+
+
+def amount(text: str) -> float:
+    """ "671B", "14.8T", "4096": a count. Raises ValueError."""
+    found = _AMOUNT.fullmatch(text)
+    if not found:
+        raise ValueError(f"not a number: {text!r}; write for example 671B, 37B or 14.8T")
+    total = float(found[1]) * _SCALES[found[2]]
+    if not 0 < total <= _AMOUNT_MAX:
+        raise ValueError(f"{text!r} is not between 1 and {_AMOUNT_MAX:.0e}")
+    return total
+
+
+def batch(text: str) -> tuple[float, str]:
+    """ "4M", "4M tokens" or "1024 sequences": a count and its unit. Raises ValueError."""
+    found = _BATCH.fullmatch(text)
+    assert found is not None, "the pattern takes any text"
+    return amount(found[1]), found[2] or "tokens"
+
+
 def money(value: str | int | float) -> str:
     """Dollars as a plain decimal string: 12.5, "$12.50" and "12.50/h" are all read. Raises ValueError."""
     found = _MONEY.fullmatch(str(value).strip().replace(",", ""))

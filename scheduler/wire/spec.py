@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dsched.scheduler.core import job as core
 from dsched.scheduler.core.hardware import ACCELERATORS
 from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.speed import model as core_model
 from dsched.scheduler.core.units import Instant, Millis, Moment, price, usd
 from dsched.scheduler.wire import quantity as q
 from dsched.scheduler.wire.document import Fault, Node, SpecError
@@ -40,6 +41,8 @@ from dsched.scheduler.wire.field import (
     Value,
     Variable,
 )
+from dsched.scheduler.wire.model import ModelSpec
+from dsched.scheduler.wire.model import to_core as to_core_model
 from dsched.scheduler.wire.written import plain, written
 
 _OURS: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
@@ -126,6 +129,10 @@ class JobSpec(_Part):
     """Time from SIGTERM to SIGKILL."""
     hang: Hang = "5m"
     """A rank that has reported is killed as hung after this time without a word and without CPU time; off: never."""
+    model: ModelSpec | None = None
+    """What it trains, so that speed, memory and dollars per token are known before it runs; or only a name."""
+    spot_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the job's machine hours, the most that may be spot: 0.5."""
     steps: Annotated[int, Field(ge=1, le=10**12)] | None = None
     """Steps in all, where known; the job may report it."""
 
@@ -140,6 +147,8 @@ class JobSpec(_Part):
             full["gpus"] = None
         elif isinstance(gpus, int | str):
             full["gpus"] = {"count": gpus}
+        if isinstance(full.get("model"), str):
+            full["model"] = {"name": full["model"]}
         if isinstance(full.get("checkpoint"), str):
             full["checkpoint"] = {"to": full["checkpoint"]}
         if isinstance(full.get("retries"), int):
@@ -148,6 +157,8 @@ class JobSpec(_Part):
 
     @model_validator(mode="after")
     def _agrees(self) -> JobSpec:
+        if self.model is not None and self.gpus is None:
+            raise at(("model",), "a model is trained on GPUs; say which: gpus: 8")
         if self.finish_by and self.within:
             raise at(("within",), "finish_by names the deadline already; keep one")
         for part, names in (("env", self.env), ("secrets", self.secrets)):
@@ -229,7 +240,8 @@ def json_schema() -> dict[str, Any]:
         "description": fields["gpus"].get("description", ""),
         "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}, {"$ref": "#/$defs/Gpus"}, {"type": "null"}],
     }
-    for name, short, part in (("checkpoint", "string", "Checkpoint"), ("retries", "integer", "Retries")):
+    named = {"checkpoint": ("string", "Checkpoint"), "retries": ("integer", "Retries")}
+    for name, (short, part) in {**named, "model": ("string", "ModelSpec")}.items():
         fields[name] = {
             "description": fields[name].get("description", ""),
             "anyOf": [{"type": short}, {"$ref": f"#/$defs/{part}"}],
@@ -258,7 +270,15 @@ def _need(spec: JobSpec) -> core.Need:
         places=tuple(glob for place in spec.regions for glob in _globs(place)),
         price_max=None if spec.max_price is None else price(spec.max_price),
         cpu_only=gpus is None,
+        model=_model(spec),
+        spot_share=float(spec.spot_share),
     )
+
+
+def _model(spec: JobSpec) -> core_model.Model | None:
+    if spec.model is None:
+        return None
+    return to_core_model(spec.model, spec.name, fp8=bool(spec.gpus and spec.gpus.fp8), steps=spec.steps)
 
 
 def _globs(place: str) -> tuple[str, ...]:
