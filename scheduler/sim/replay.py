@@ -90,6 +90,7 @@ class _Run:
     lost: Ints
     out: Outcomes
     refused: Floats  # [J, O] market s of the last refusal
+    asleep: Floats  # [J] market s before which the policy does not want to be asked
     luck: np.random.Generator
     mishaps: Mishaps | None
     going: Bools = field(default_factory=lambda: np.zeros(0, bool))  # [J]
@@ -113,9 +114,10 @@ def replay(
     _check(world, jobs, foresee)
     run = _begin(world, jobs, mishaps)
     for now, tick in _ticks(jobs, run, absolute=foresee is not None):
-        outlook = foresee(world, int(tick[0]), float(jobs.changeover[0])) if foresee else None
-        _interrupt(run, now, tick)
-        _decide(run, now, tick, policy, outlook, hazard, watch)
+        awake = _interrupt(run, now, tick) | _due(run, now, tick)
+        if awake.any():
+            outlook = foresee(world, int(tick[0]), float(jobs.changeover[0])) if foresee else None
+            _decide(run, now[awake], tick[awake], policy, outlook, hazard, watch)
         _advance(run, now, tick)
     return run.out
 
@@ -148,6 +150,7 @@ def _begin(world: World, jobs: Jobs, mishaps: Mishaps | None) -> _Run:
             saved=np.zeros(count, np.int64),
         ),
         refused=np.full((count, options), -np.inf),
+        asleep=np.full(count, -np.inf),
         luck=np.random.default_rng(0 if mishaps is None else mishaps.seed),
         mishaps=mishaps,
         going=jobs.work > DONE,
@@ -167,16 +170,23 @@ def _ticks(jobs: Jobs, run: _Run, *, absolute: bool) -> Iterator[tuple[Ints, Int
             yield now, (np.full(len(now), step) if absolute else jobs.start[now] + step)
 
 
-def _interrupt(run: _Run, now: Ints, tick: Ints) -> None:
-    """Take the spot machines of zones that are down."""
+def _due(run: _Run, now: Ints, tick: Ints) -> Bools:
+    """[j] whom to ask: whose next tick would be later than they wished, and all when a zone comes or goes."""
+    late: Bools = (tick + 1) * run.world.gap > run.asleep[now] + DONE
+    return late | run.world.turned[tick] | (run.mishaps is not None)
+
+
+def _interrupt(run: _Run, now: Ints, tick: Ints) -> Bools:
+    """Take the spot machines of zones that are down. Returns [j] who lost theirs."""
     world, sure = run.world, len(run.world.regions)
     on = run.running[now]
-    gone = (on >= sure) & ~world.up[tick, np.maximum(on - sure, 0)]
+    gone: Bools = (on >= sure) & ~world.up[tick, np.maximum(on - sure, 0)]
     hit = now[gone]
     run.lost[hit] = world.place[run.running[hit]]
     run.out.interruptions[hit] += 1
     run.running[hit] = IDLE
     run.warm_in[hit] = 0.0
+    return gone
 
 
 def _decide(
@@ -190,6 +200,7 @@ def _decide(
         if watch:
             watch(now, batch, choices.target)
         run.out.saved[now] += choices.net
+        run.asleep[now] = choices.revisit
         failed = _move(run, now, tick, choices.target, late)
         again = failed & (late[now] < run.world.gap)
         now, tick = now[again], tick[again]

@@ -36,6 +36,7 @@ class World:
     on_demand: Floats  # [T, R] $/h
     region: Ints  # [Z]
     egress: Floats  # [R, R] $ per move of the checkpoint
+    first: tuple[int, ...]  # [Z] which tick of its own trace each zone has at tick 0
     begins: Bools  # [T] where another stretch of time begins, in which nothing of the one before is known
 
     @property
@@ -73,6 +74,13 @@ class World:
         return age
 
     @cached_property
+    def turned(self) -> Bools:
+        """[T] where some zone is not in the state that it was in a tick before."""
+        turned = self.begins.copy()
+        turned[1:] |= (self.state[1:] != self.state[:-1]).any(axis=1)
+        return turned
+
+    @cached_property
     def life(self) -> Floats:
         """[T, Z] s that each zone will stay up, from this tick on; 0 where it is down. Nobody in the world knows it."""
         ends = np.ones(self.state.shape, bool)
@@ -99,13 +107,14 @@ def world(zones: Sequence[Zone], *, gang: int = 1, name: str = "") -> World:
         World(
             name=name or zones[0].family,
             gap=gap,
-            zones=tuple(zone.place if zone.place else zone.name for zone in zones),
+            zones=tuple(zone.name for zone in zones),
             regions=regions,
             state=np.where(counts == UNSEEN, UNKNOWN, np.where(counts >= gang, UP, DOWN)).astype(np.int8),
             spot=np.stack([zone.prices[window] for zone, window in zip(zones, windows, strict=True)], axis=1),
             on_demand=np.tile(np.array(on_demand), (ticks, 1)),
             region=np.array([regions.index(zone.region) for zone in zones]),
             egress=per_gigabyte(regions) * checkpoint_gb(max(on_demand)),
+            first=tuple(window.start for window in windows),
             begins=begins,
         )
     )

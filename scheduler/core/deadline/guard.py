@@ -32,8 +32,8 @@ class _Stand:
     ends: Floats  # [J, O] s until the work is done there, if it is launched (or goes on) now and is never interrupted
     sure: Bools  # [J, O]
     first: Ints  # [J] the sure option that ends first; IDLE: there is none
-    need: Floats  # [J] s until it ends; inf: there is none
-    delay: Floats  # [J] its changeover
+    need: Floats  # [J] s that a sure option needs, launched afresh, by the fastest; inf: there is none
+    delay: Floats  # [J] the changeover in that
     running: Bools  # [J, O]
 
 
@@ -60,31 +60,41 @@ class Guarded:
         stays = self._stays(batch, stand) & (batch.running >= 0)
         target = np.where(safe, want, np.where(stays, batch.running, rescue(batch, stand)))
         target = np.where(np.isfinite(stand.need), target, want)  # without a sure option there is nothing to promise
-        return replace(wish, target=target, net=wish.net | (target != want))
+        revisit = np.minimum(wish.revisit, self._looks_again(batch, stand, target))
+        return replace(wish, target=target, revisit=revisit, net=wish.net | (target != want))
+
+    def _looks_again(self, batch: Batch, stand: _Stand, target: Ints) -> Floats:
+        """[J] market s by which the net must judge again; inf: nothing but an interruption can endanger the promise."""
+        rows, column = np.arange(len(target)), np.maximum(target, 0)
+        speed, fastest = at_running(batch, batch.speed), np.where(stand.sure, batch.speed, 0.0).max(axis=1)
+        ends = stand.sure[rows, column] & (stand.ends[rows, column] <= stand.left + EARLY)
+        calm = ends | ((target == batch.running) & (batch.warm_in <= EARLY) & (speed >= fastest))
+        spare = stand.left - stand.need - stand.delay  # s of idling before the net would end it
+        idles = np.where(np.isfinite(spare), np.maximum(spare, batch.grain), np.inf)
+        return batch.now + np.where(target == IDLE, idles, np.where(calm, np.inf, batch.grain))
 
     def _stand(self, batch: Batch) -> _Stand:
         running, calm = is_running(batch), sure(batch)
-        delay = np.where(running, batch.warm_in[:, None], batch.changeover * self.stretch)
-        ends = batch.left[:, None] / batch.speed + delay
-        of_sure = np.where(calm, ends, np.inf)
-        first = least(of_sure)
-        rows = np.arange(len(batch.now))
+        launch, work = batch.changeover * self.stretch, batch.left[:, None] / batch.speed
+        ends = work + np.where(running, batch.warm_in[:, None], launch)
+        afresh = np.where(calm, work + launch, np.inf)
+        rows, soonest = np.arange(len(batch.now)), afresh.argmin(axis=1)
         return _Stand(
             left=batch.deadline - batch.now,
             ends=ends,
             sure=calm,
-            first=first,
-            need=of_sure.min(axis=1),
-            delay=np.where(first >= 0, delay[rows, np.maximum(first, 0)], 0.0),
+            first=least(np.where(calm, ends, np.inf)),
+            need=afresh[rows, soonest],
+            delay=launch[rows, soonest],
             running=running,
         )
 
     def _safe(self, batch: Batch, stand: _Stand, want: Ints) -> Bools:
         """[J] whether the promise outlives the wish."""
         rows, column = np.arange(len(want)), np.maximum(want, 0)
-        after = stand.left - batch.grain - self.margin + EARLY
+        after = stand.left - batch.grain + EARLY
         idles = stand.need + stand.delay <= after
-        tries = stand.need + batch.changeover[rows, column] * self.stretch <= after
+        tries = stand.need + batch.changeover[rows, column] * self.stretch + self.margin <= after
         ends = stand.sure[rows, column] & (stand.ends[rows, column] <= stand.left + EARLY)
         return np.where(
             want == IDLE,

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Final
 
 from dsched.scheduler.core.deadline.baselines import Greedy, OnDemand, TimeSliced, UniformProgress
+from dsched.scheduler.core.deadline.skynomad import SkyNomad
+from dsched.scheduler.core.deadline.slack import SlackPolicy
 from dsched.scheduler.core.deadline.view import DeadlinePolicy
 
 POLICIES: Final[Mapping[str, Callable[[], DeadlinePolicy]]] = MappingProxyType(
@@ -16,6 +18,8 @@ POLICIES: Final[Mapping[str, Callable[[], DeadlinePolicy]]] = MappingProxyType(
         "time-sliced": TimeSliced,
         "up": UniformProgress,
         "up-s": lambda: UniformProgress(name="up-s", switch=True),
+        "skynomad": SkyNomad,
+        "slack": SlackPolicy,
     }
 )
 
