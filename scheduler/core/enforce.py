@@ -20,6 +20,7 @@ from dsched.scheduler.core.units import Charge, Millis, charge, text, to_charge,
 from dsched.scheduler.core.wishes import HELD_BY_BUDGET
 
 LEVELS: Final = (50, 80, 100)
+NAMES: Final = 1 << 28  # a limit may be set twice within a millisecond, and rings each time
 
 
 def set_limit(draft: Draft, wish: SetBudget) -> str:
@@ -78,7 +79,7 @@ def _fire(draft: Draft, budget: Budget, passed: tuple[int, ...], spent: Charge) 
     level = max(passed)
     used, limit = text(to_micro_usd(spent)), text(budget.limit)
     alert = Alert(
-        id=f"budget-{budget.name}-{level}-{draft.now.wall}",
+        id=f"budget-{budget.name}-{level}-{draft.now.wall}-{int(draft.rng.random() * NAMES):07x}",
         made=draft.now,
         severity="critical" if level >= LEVELS[-1] else "warning",
         title=f"budget {budget.name}: {level} %",

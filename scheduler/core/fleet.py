@@ -7,7 +7,7 @@ list is only gone when the provider says so or when its lease has run out.
 
 from __future__ import annotations
 
-from dsched.scheduler.core import hazard, ledger, lifecycle, orphan
+from dsched.scheduler.core import hazard, ledger, lifecycle, orphan, setback
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, avoiding, leave, met, remember
@@ -191,15 +191,18 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
     """Wall time alone proves no lease over for a while: agents did not live the time that the clock skipped.
 
     Set forward: until every lease granted before has ended on the clock of the agent that holds it. Slept: until every
-    agent has had its chance to call, or to end what it could not end in its sleep. Set back: proofs only come later.
+    agent has had its chance to call, or to end what it could not end in its sleep. Set back: proofs only come later,
+    and what waits moves with the clock.
     """
+    moved = setback.follow(draft, Millis(-message.set_by)) if message.set_by < 0 else []
     wait = draft.policy.lease if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
     until = Instant(draft.now.wall + wait + draft.terms.proof_margin)
     if wait:
         draft.set("proofs_from", max(until, draft.state.proofs_from))
     set_by, slept = message.set_by / 1_000, message.slept / 1_000
     held = f": for {(until - draft.now.wall) / 1_000:.0f} s no lease counts as over by its time" if wait else ""
-    draft.say("clock.jumped", why=f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{held}")
+    why = f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{held}"
+    draft.say("clock.jumped", *moved, why=why)
 
 
 def _booted_too_long(draft: Draft, node: Node) -> bool:
