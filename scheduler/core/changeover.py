@@ -60,8 +60,10 @@ def believed(delay: Delay, prior: Millis) -> Believed:
     Until the first measurement the belief is taken as it is, mean and p90 alike: it is somebody's word, and the word of
     a market that boots in no time must stay exact.
     """
-    if delay.count <= 0 or prior <= 0:
-        return Believed(prior, prior) if delay.count <= 0 else _log_normal(delay.mean, SIGMA**2)
+    if delay.count <= 0:
+        return Believed(prior, prior)
+    if prior <= 0:
+        return _log_normal(delay.mean, SIGMA**2)
     count = WEIGHT + delay.count
     off = delay.mean - math.log(prior)
     mean = math.log(prior) + delay.count / count * off

@@ -36,7 +36,7 @@ class Widths(NamedTuple):
     kind: float
 
 
-ROOFLINE: Final = Widths(unit=PRIOR_SIGMA, chip=0.15, slope=0.04, kind=0.05)
+ROOFLINE: Final = Widths(unit=PRIOR_SIGMA, chip=0.15, slope=0.06, kind=0.05)
 UNKNOWN: Final = Widths(unit=10.0, chip=0.3, slope=0.1, kind=0.1)
 """Where the prior is only peak FLOPS: its unit is not the measurement's, and communication is not in it."""
 
