@@ -17,6 +17,7 @@ from typing import Any, Final
 from dsched.scheduler.core.units import Millis
 
 FILE: Final = "config.toml"
+DEADLINE_POLICY: Final = "slack"
 
 
 class ConfigError(Exception):
@@ -36,6 +37,7 @@ class Config:
     carbon_usd_per_tonne: float = 0.0  # what a tonne of CO2 weighs
     discounts: Mapping[str, float] = field(default_factory=dict)
     """Private prices: globs over "provider/shape/market" -> share of the list price, first match first."""
+    policy: str = DEADLINE_POLICY  # what decides for jobs with a deadline; the safety net is always around it
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     # the embedded cloud
     local: bool = True
@@ -103,6 +105,7 @@ def read(argv: Sequence[str]) -> Config:
 
 
 _FLAGS = (
+    ("policy", str, "what decides for jobs with a deadline: slack, up, greedy, on-demand, ..."),
     ("seed", int, "seed of the embedded market"),
     ("scale", float, "market seconds per wall second of the embedded cloud"),
     ("notice_scale", float, "divides the embedded cloud's notice times"),
@@ -154,6 +157,7 @@ def check(config: Config) -> None:
         if not isinstance(value, int | float) or not least <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number above 0")
     _check_weights(config)
+    _check_policy(config.policy)
     for name in ("trace", "script"):
         path = getattr(config, name)
         if path is not None and not path.exists():
@@ -172,3 +176,12 @@ def _check_weights(config: Config) -> None:
             raise ConfigError(f"discounts: {pattern!r} is no glob over provider/shape/market such as aws/p5*/on-demand")
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 1:
             raise ConfigError(f"discounts: {pattern} = {factor!r}: must be the share of the list price, such as 0.85")
+
+
+def _check_policy(name: object) -> None:
+    from dsched.scheduler.core.deadline.policies import named  # loads numpy, which other readers of settings need not
+
+    try:
+        named(str(name))
+    except ValueError as error:
+        raise ConfigError(f"policy: {error}") from error

@@ -27,17 +27,21 @@ from dsched.scheduler.api.ports import Extras
 from dsched.scheduler.config import Config, ConfigError, read
 from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.message import Effect, Restarted, Tick
+from dsched.scheduler.core.message import Effect, MarketRecalled, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.sighting import streaks
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import Instant
+from dsched.scheduler.core.units import HOUR, Instant, Millis
 from dsched.scheduler.doctor import checks, providers
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.clock import Anchor, clock_since
 from dsched.scheduler.engine.control import Control
 from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.execute import Executor
+from dsched.scheduler.engine.forecast import Forecasts
+from dsched.scheduler.engine.foresee import Foreseer
 from dsched.scheduler.engine.journal import FOLDER, Journal
+from dsched.scheduler.engine.journal import read as read_journal
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm, Ticker
@@ -55,6 +59,7 @@ EXIT_PERSON: Final = 1
 BACKLOG_MAX: Final = 2_048  # transactions not yet on disk: beyond that a client is told to come again
 TICK_SECONDS: Final = 1.0  # leases, idle nodes and budgets are looked at this often; nothing urgent waits for it
 CLOCK: Final = "clock"  # meta: how far the host's clocks are apart
+RECALLED: Final = Millis(4 * 24 * HOUR)  # market: how far back since when a pool has been up matters
 COLLECT: Final = (1_000, 4, 500)  # young ones often, each under 3 ms; a full one takes 40 ms with 10,000 jobs
 SWITCH_SECONDS: Final = 0.001  # the writer's thread waits at most so long for a busy event loop, after each statement
 
@@ -75,6 +80,7 @@ class Daemon:
             lease=config.lease,
             restart=config.restart,
             write=config.write,
+            deadline_policy=config.policy,
             energy_price=config.energy_usd_per_kwh,
             carbon_price=config.carbon_usd_per_tonne,
             discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
@@ -100,6 +106,9 @@ class Daemon:
         self.observers: dict[str, Observer] = {}
         self.market = Journal(config.state / FOLDER)
         self._writing: asyncio.Task[None] | None = None  # of the market journal
+        self.forecasts = Forecasts(self.market.note)
+        self._recalling: asyncio.Future[None] | None = None  # outcomes of earlier forecasts
+        self.foreseer = Foreseer(self.loop, self.market.folder)
         self.control = Control(self.loop, self.observers, rng)
         self.control.seq = store.seq
         restored = int(store.queries.meta(RESTORED) or 0)
@@ -157,9 +166,13 @@ class Daemon:
             self.observers[name] = Observer(provider, self.loop)
         alarm = Alarm(lambda: self.loop.post(Tick()), lambda: self.clock.now().wall)
         alerts = Alerts(self.loop, self.config.alerts)
-        self._executor = Executor(self.loop, providers, self.observers, self.desk, alerts, alarm, self.desk.user_data)
+        foresee = self.foreseer.foresee
+        self._executor = Executor(
+            self.loop, providers, self.observers, self.desk, alerts, alarm, self.desk.user_data, foresee
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.loop.run())
+            await self._recall()
             await asyncio.gather(*(observer.refresh() for observer in self.observers.values()))
             await self.loop.send(Restarted())
             for observer in self.observers.values():
@@ -169,6 +182,20 @@ class Daemon:
             self._start_ticking()
             self.control.ready = True
             log.info("daemon.ready", state=str(self.config.state), pid=os.getpid(), market=self.control.market_note)
+
+    async def _recall(self) -> None:
+        """What earlier runs saw of the market. A journal that cannot be read is a market not seen yet."""
+        folder, now = self.market.folder, self.clock.now().market
+        since = Instant(now - RECALLED)
+        try:
+            known = await asyncio.to_thread(lambda: streaks(read_journal(folder, since), now=now))
+        except OSError as error:
+            log.warning("journal.failed", error=str(error))
+            return
+        self.loop.post(MarketRecalled(streaks=known))
+        self._recalling = asyncio.get_running_loop().run_in_executor(
+            None, lambda: self.forecasts.recall(seen for seen in read_journal(folder) if seen.at < now)
+        )
 
     async def _providers(self) -> dict[str, Provider]:
         if not self.config.local:
@@ -224,7 +251,9 @@ class Daemon:
         state = self.loop.state
         self.store.put_progress(state.progress)
         self.store.put_quotes({key: offer.quote for key, offer in state.offers.items() if offer.quote is not None})
-        self.market.look(state, self.clock.now().market)
+        now = self.clock.now().market
+        self.market.look(state, now)
+        self.forecasts.look(state, self.loop.policy, now)
         self._writing = asyncio.get_running_loop().create_task(self.market.write())
         self._remember_clock()
 
@@ -238,7 +267,9 @@ class Daemon:
 
     def _publish(self, batch: Sequence[tuple[int, Event]]) -> None:
         self.control.seq = batch[-1][0]
-        self.market.hear(event for _, event in batch)
+        events = [event for _, event in batch]
+        self.market.hear(events)
+        self.forecasts.hear(events)
         self.broadcast.publish(batch)
 
     def _carry(self, effects: Sequence[Effect]) -> None:

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.market import Offer, Pool
 from dsched.scheduler.core.units import Instant, MicroUsd, Millis
+
+if TYPE_CHECKING:
+    from dsched.scheduler.core.snapshot import Streak
+    from dsched.scheduler.core.timely.foresight import Foreseen, Request
 
 
 class Action(StrEnum):
@@ -272,6 +277,21 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MarketForeseen:
+    """A worker has made the outlook of a class of jobs. None: it could not, and is asked again later."""
+
+    request: Request
+    foreseen: Foreseen | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketRecalled:
+    """What the journal remembers of earlier days: since when each pool has been up or down."""
+
+    streaks: Mapping[str, Streak]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertTried:
     id: str
     ok: bool
@@ -301,6 +321,8 @@ Message = (
     | ClockJumped
     | Tick
     | Place
+    | MarketForeseen
+    | MarketRecalled
     | AlertTried
 )
 
@@ -378,6 +400,13 @@ class SendAlert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foresee:
+    """Have a worker make an outlook; answered by MarketForeseen."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAt:
     """Send a Tick at this wall instant."""
 
@@ -394,5 +423,6 @@ Effect = (
     | TellCheckpoint
     | TellLeave
     | SendAlert
+    | Foresee
     | WakeAt
 )

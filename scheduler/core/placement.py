@@ -66,7 +66,7 @@ class Policy:
     """Market. In a crowd, a job with less slack than this is served by its deadline, ahead of what others might save."""
     patience: Millis = Millis(24 * HOUR)
     """Market. In a crowd, a job that has waited so long is served by its age: nobody is passed over for ever."""
-    deadline_policy: str = "up"
+    deadline_policy: str = "slack"
     """What decides for jobs with a deadline and known work, within the safety net; see deadline/policies.py."""
     revisit: Millis = Millis(10 * MINUTE)
     """Market. A job with a deadline is looked at again after this at the latest: what the published rules reckon with."""

@@ -7,14 +7,18 @@ Everything else is unknown, and trace.py says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from dsched.scheduler.core.event import Event
+from dsched.scheduler.core.hazard import told
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.snapshot import State
-from dsched.scheduler.core.units import Instant, MicroUsdPerHour
+from dsched.scheduler.core.snapshot import State, Streak
+from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
+
+FORGOTTEN: Final = Millis(2 * HOUR)  # market: a pool not seen for so long may have gone down and come back
 
 
 class Sight(StrEnum):
@@ -88,3 +92,29 @@ def heard(event: Event) -> list[Sighting]:
 def spot(pool: str) -> bool:
     """Whether this pool id names spot capacity: the other markets have no ups and downs worth recording."""
     return pool.endswith(f"/{Market.SPOT}")
+
+
+def streaks(sightings: Iterable[Sighting], *, now: Instant) -> dict[str, Streak]:
+    """Since when each spot pool has been up or down, told from the past; not of pools that nobody saw lately."""
+    found: dict[str, Streak] = {}
+    last: dict[str, Instant] = {}
+    for seen in sightings:
+        for pool, up in _states(seen):
+            found[pool] = told(found, pool, up=up, now=seen.at)
+            last[pool] = seen.at
+        if seen.kind is Sight.WATCH:
+            for pool in found:
+                if pool.startswith(f"{seen.provider}/"):
+                    last[pool] = seen.at
+    return {pool: streak for pool, streak in found.items() if now - last[pool] <= FORGOTTEN}
+
+
+def _states(seen: Sighting) -> list[tuple[str, bool]]:
+    match seen.kind:
+        case Sight.QUOTE if seen.free is not None and spot(seen.pool):
+            return [(seen.pool, seen.free > 0)]
+        case Sight.SOLD if spot(seen.pool):
+            return [(seen.pool, True)]
+        case Sight.REFUSED | Sight.TAKEN if spot(seen.pool):
+            return [(seen.pool, False)]
+    return []

@@ -333,6 +333,9 @@ class State:
     streaks: dict[str, Streak] = field(default_factory=dict)  # spot pool -> since when it has been up or down
     revisits: dict[str, Instant] = field(default_factory=dict)  # job -> market: its deadline policy is asked again then
     due: dict[str, Instant] = field(default_factory=dict)  # jobs whose revisit time has come, oldest first
+    outlooks: dict[str, Any] = field(default_factory=dict)  # class of jobs -> timely.foresight.Foreseen
+    foreseeing: dict[str, Instant] = field(default_factory=dict)  # class -> wall: when its outlook was asked for
+    blind: dict[str, str] = field(default_factory=dict)  # job -> class: decided without its outlook
     said: dict[str, Instant] = field(default_factory=dict)  # job -> market: when it told last why it waits
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due

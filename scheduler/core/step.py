@@ -31,6 +31,8 @@ from dsched.scheduler.core.message import (
     Launched,
     LaunchRefused,
     LaunchUnanswered,
+    MarketForeseen,
+    MarketRecalled,
     Message,
     NodeNoticed,
     NodesSeen,
@@ -121,6 +123,10 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return _tick(draft)
         case Place():
             return placing.place(draft)
+        case MarketForeseen():
+            return obey.foreseen(draft, message)
+        case MarketRecalled():
+            return draft.set("streaks", {**message.streaks, **draft.state.streaks})
         case AlertTried():
             return _alert(draft, message)
 

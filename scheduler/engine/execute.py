@@ -16,6 +16,7 @@ from dsched.scheduler.core.message import (
     CallRenew,
     CallTerminate,
     Effect,
+    Foresee,
     LaunchUnanswered,
     Message,
     SendAlert,
@@ -26,6 +27,7 @@ from dsched.scheduler.core.message import (
     WakeAt,
 )
 from dsched.scheduler.core.snapshot import Intent
+from dsched.scheduler.core.timely.foresight import Request
 from dsched.scheduler.core.units import MINUTE, SECOND, Millis
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.desk import Desk
@@ -55,10 +57,11 @@ class Executor:
         alerts: Alerts,
         alarm: Alarm,
         user_data: Callable[[Intent], UserData],
+        foresee: Callable[[Request], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._loop, self._providers, self._observers = loop, providers, observers
         self._desk, self._alerts, self._alarm = desk, alerts, alarm
-        self._user_data = user_data
+        self._user_data, self._foresee = user_data, foresee
         self._calls = asyncio.Semaphore(CALLS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._launching: set[str] = set()
@@ -79,6 +82,9 @@ class Executor:
                     self._desk.tell(effect)
                 case SendAlert(id=alert):
                     self._spawn(self._alerts.send(alert))
+                case Foresee(request=request):
+                    if self._foresee is not None:
+                        self._spawn(self._foresee(request))
                 case WakeAt(at=instant):
                     self._alarm.at(instant)
 

@@ -15,18 +15,21 @@ from dsched.scheduler.core import lifecycle, taking
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.draft import Draft, insert
-from dsched.scheduler.core.message import WakeAt
+from dsched.scheduler.core.message import Foresee, MarketForeseen, WakeAt
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Report
 from dsched.scheduler.core.snapshot import After, Job, State, queue_class
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.account import account, placement
+from dsched.scheduler.core.timely.foresight import Foreseen, Request, request
 from dsched.scheduler.core.timely.look import Look, look, timely
-from dsched.scheduler.core.timely.rule import Terms, rule
+from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, rule
 from dsched.scheduler.core.timely.single import decide
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis, Moment
 
+OUTLOOKS: Final = 16  # classes whose outlook is kept, each of some 10 MB
+ASK_AGAIN: Final = Millis(30 * SECOND)  # wall: a worker that has not answered by then is asked again
 REVISITS: Final = 16  # jobs looked at again in one pass, each in milliseconds; the others in the next
 SAID: Final = Millis(HOUR)  # market: a job that waits on and on says so again after this, with its new figures
 
@@ -40,6 +43,8 @@ class Judged:
     decision: Decision
     terms: Terms
     policy: Policy
+    wanted: Request | None = None  # an outlook that should be made: there is none, or it is old
+    used: Request | None = None  # the outlook that was used
 
     @property
     def moves(self) -> bool:
@@ -47,10 +52,9 @@ class Judged:
 
     def more(self) -> dict[str, Any]:
         """What is stored beside the report."""
-        outlook = getattr(self.observation.outlook, "name", "")
-        return {
-            "deadline": words.to_wire(self.observation, self.decision, self.terms, self.policy.deadline_policy, outlook)
-        }
+        outlook = None if self.used is None else self.used.to_wire()
+        rule = self.policy.deadline_policy
+        return {"deadline": words.to_wire(self.observation, self.decision, self.terms, rule, outlook)}
 
     def report(self, job: Job, question: Question, now: Moment) -> Report:
         return account(job, replace(self.look, observation=self.observation), self.decision, question, self.policy, now)
@@ -61,9 +65,29 @@ def judge(state: State, job: Job, question: Question, policy: Policy, now: Momen
     seen = look(state, job, question, policy, now)
     if seen is None:
         return None
-    terms = Terms(rework=seen.uncommitted, hold=_held(state, job, policy, now), foreseen=False)
-    decision = decide(rule(policy, terms, question.scale), seen.observation)
-    return Judged(look=seen, observation=seen.observation, decision=decision, terms=terms, policy=policy)
+    ahead, wanted = _foreseen(state, seen.observation, policy)
+    observation = replace(seen.observation, outlook=ahead and ahead.outlook)
+    terms = Terms(rework=seen.uncommitted, hold=_held(state, job, policy, now), foreseen=ahead is not None)
+    return Judged(
+        look=seen,
+        observation=observation,
+        decision=decide(rule(policy, terms, question.scale), observation),
+        terms=terms,
+        policy=policy,
+        wanted=wanted,
+        used=ahead.request if ahead else None,
+    )
+
+
+def _foreseen(state: State, seen: Observation, policy: Policy) -> tuple[Foreseen | None, Request | None]:
+    """What was foreseen for this job's class, and what should be: an old outlook serves until the new one is made."""
+    if policy.deadline_policy not in FORESIGHTED:
+        return None, None
+    wanted = request(seen)
+    known: Foreseen | None = state.outlooks.get(wanted.base) if wanted else None
+    if wanted is None or known is None or not known.covers(wanted):
+        return None, wanted
+    return known, wanted if known.stale <= seen.now else None
 
 
 def _held(state: State, job: Job, policy: Policy, now: Moment) -> bool:
@@ -99,7 +123,7 @@ def place(draft: Draft, jobs: Sequence[Job]) -> list[Job]:
 
 def _carry_out(draft: Draft, job: Job, judged: Judged, question: Question) -> bool:
     """Whether anything was taken."""
-    _look_again(draft, job, judged.decision)
+    _look_again(draft, job, judged)
     target = judged.look.choices.get(judged.decision.target or "")
     if target is not None and (judged.moves or job.state is not JobState.RUNNING):
         told = judged.report(job, question, draft.now)
@@ -128,12 +152,40 @@ def _why(judged: Judged) -> str:
     return words.chooses(judged.observation, judged.decision)
 
 
-def _look_again(draft: Draft, job: Job, decision: Decision) -> None:
-    """At the policy's revisit time, in market time and as a wall instant to wake at."""
+def _look_again(draft: Draft, job: Job, judged: Judged) -> None:
+    """At the policy's revisit time, in market time and as a wall instant to wake at; with an outlook by then."""
     now, scale = draft.now, draft.state.scale
-    at = Instant(max(now.market + 1, round(decision.revisit_at * SECOND)))
+    _ask_ahead(draft, job, judged)
+    at = Instant(max(now.market + 1, round(judged.decision.revisit_at * SECOND)))
     draft.learn(draft.state.revisits, job.id, at)
     draft.do(WakeAt(at=Instant(now.wall + max(1, math.ceil((at - now.market) / scale)))))
+
+
+def _ask_ahead(draft: Draft, job: Job, judged: Judged) -> None:
+    wanted, state, now = judged.wanted, draft.state, draft.now
+    draft.learn(state.blind, job.id, wanted.base if wanted is not None and judged.used is None else None)
+    if wanted is None or now.wall - state.foreseeing.get(wanted.base, -ASK_AGAIN) < ASK_AGAIN:
+        return
+    draft.learn(state.foreseeing, wanted.base, now.wall)
+    draft.do(Foresee(request=wanted))
+
+
+def foreseen(draft: Draft, message: MarketForeseen) -> None:
+    """An outlook is made: who decided without one looks again. The newest OUTLOOKS classes are kept."""
+    state, base = draft.state, message.request.base
+    if message.foreseen is None:
+        return  # asked again in time
+    draft.learn(state.foreseeing, base, None)
+    for old in list(state.outlooks)[: max(0, len(state.outlooks) - OUTLOOKS + 1)]:
+        if old != base:
+            draft.learn(state.outlooks, old, None)
+    draft.learn(state.outlooks, base, None)
+    draft.learn(state.outlooks, base, message.foreseen)
+    for name in [name for name, wanted in state.blind.items() if wanted == base]:
+        draft.learn(state.blind, name, None)
+        if name in state.revisits:
+            draft.learn(state.revisits, name, draft.now.market)
+    due(draft)
 
 
 # -- jobs that have one ---------------------------------------------------------------------------------------------
@@ -183,12 +235,12 @@ def _revisit(draft: Draft, job: Job) -> None:
     if judged is None:
         return
     if not judged.moves or not (running or (booting and judged.decision.why.net)):
-        _look_again(draft, job, judged.decision)
+        _look_again(draft, job, judged)
     elif booting:
         lifecycle.unplace(draft, job, f"given up before it was up: {_why(judged)}")
         _carry_out(draft, draft.state.jobs[job.id], judged, ask(draft.state, [job], draft.now))
     elif judged.decision.target is None:
-        _look_again(draft, job, judged.decision)
+        _look_again(draft, job, judged)
         lifecycle.drain(draft, job, After.MOVE, words.waits(judged.observation, judged.decision))
     else:
         job = draft.job(job, "migrating", after=After.MOVE, why=f"moves: {_why(judged)}")

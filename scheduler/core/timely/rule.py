@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Final
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices, DeadlinePolicy, Floats
 from dsched.scheduler.core.placement import Policy
 
-BLIND = "up"  # decides while nothing is foreseen yet: it needs no history
+FORESIGHTED: Final = frozenset({"slack"})  # policies that need an outlook
+BLIND: Final = "up"  # decides while nothing is foreseen yet: it needs no history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Calm:
 def rule(policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
     """The rule for one job now. `scale`: market ms per wall ms."""
     name = policy.deadline_policy
-    inner = _named(name if terms.foreseen or name != "slack" else BLIND)
+    inner = _named(name if terms.foreseen or name not in FORESIGHTED else BLIND)
     calm = Calm(Trimmed(inner, terms.rework), policy.move_margin, terms.hold)
     return guarded(calm, margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
 

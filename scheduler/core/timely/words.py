@@ -52,7 +52,7 @@ def net_at(seen: Observation) -> float | None:
     return job.deadline - min(needs) if needs else None
 
 
-def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outlook: str) -> dict[str, Any]:
+def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outlook: Any) -> dict[str, Any]:
     """The decision with all that is needed to make it again: see flip.py. JSON has no infinity: such costs are null."""
     why = decision.why
     kept = sorted(

@@ -1,0 +1,150 @@
+"""Outlooks for the jobs of the daemon: asked for by the core, made of the journal by a worker, heeded once there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dsched.scheduler.core.deadline.outlook import Library, Outlook
+from dsched.scheduler.core.message import Foresee, MarketForeseen
+from dsched.scheduler.core.sighting import Sight, Sighting
+from dsched.scheduler.core.timely.foresight import Foreseen, Request
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, price
+from dsched.scheduler.engine.foresee import Foreseer
+from dsched.scheduler.engine.journal import Journal
+from dsched.scheduler.engine.seer import foreseen
+from tests.support.stage import Stage, offer
+from tests.unit.test_timely import SPOT, A, B, deadline_of, on_demand, wish
+
+
+def stage() -> Stage:
+    made = Stage(offer(A, 10.0), offer(B, 12.0), on_demand())
+    made.policy = replace(made.policy, deadline_policy="slack")
+    return made
+
+
+def asked(s: Stage) -> Request:
+    (effect,) = s.asked(Foresee)
+    request: Request = effect.request
+    return request
+
+
+def made(request: Request, folder: Path) -> Foreseen:
+    return Foreseen(request=request, outlook=foreseen(request, folder, Library()))
+
+
+def test_a_first_job_is_placed_at_once_and_an_outlook_is_asked_for(tmp_path: Path) -> None:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    request = asked(s)
+    assert s.job().next_nodes
+    assert [zone.pool for zone in request.zones] == [SPOT, f"local/{B}/p5.48xlarge/spot"]
+    assert request.on_demand == pytest.approx(98.32)
+    assert request.horizon >= 20 * 3600
+
+
+def test_jobs_of_a_class_share_one_request() -> None:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    s.submit(wish(work=9, within=19))
+    assert s.asked(Foresee) == []
+
+
+def test_with_an_outlook_the_named_policy_decides_and_prices_the_slack(tmp_path: Path) -> None:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    request = asked(s)
+    s.tell(MarketForeseen(request=request, foreseen=made(request, tmp_path)))
+    s.submit(wish(work=9, within=19))
+    told = deadline_of(s)
+    assert told["policy"] == "slack"
+    assert told["outlook"]["base"] == request.base
+    assert all(cost is not None for cost in told["costs"].values())
+
+
+def test_an_old_outlook_serves_until_the_next_is_made(tmp_path: Path) -> None:
+    s = stage()
+    s.submit(wish(work=30, within=90))
+    request = asked(s)
+    s.tell(MarketForeseen(request=request, foreseen=made(request, tmp_path)))
+    again = []
+    for _ in range(8 * 6):
+        s.wait(10 * MINUTE)
+        again += s.asked(Foresee)
+        s.offers(offer(A, 10.0), offer(B, 12.0), on_demand())
+        again += s.asked(Foresee)
+    s.submit(wish(work=9, within=60))
+    again += s.asked(Foresee)
+    assert len(again) >= 1
+    assert again[-1].request.base == request.base
+    assert deadline_of(s)["policy"] == "slack"
+
+
+def test_an_outlook_that_could_not_be_made_is_asked_for_again() -> None:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    s.tell(MarketForeseen(request=asked(s), foreseen=None))
+    s.wait(MINUTE)
+    s.submit(wish(work=9, within=19))
+    assert s.asked(Foresee)
+
+
+def journal_of_a_week(folder: Path, now: int) -> None:
+    """A: up but for ten minutes an hour. B: up all the time."""
+    lines = []
+    for tick in range(6 * 24 * 7):
+        at = Instant(now - 7 * 24 * HOUR + tick * 10 * MINUTE)
+        for zone, dollars, free in ((A, 10.0, tick % 6), (B, 12.0, 8)):
+            lines.append(
+                Sighting(
+                    at=at,
+                    kind=Sight.QUOTE,
+                    pool=f"local/{zone}/p5.48xlarge/spot",
+                    region="us-east",
+                    provider="local",
+                    price=price(dollars),
+                    free=free,
+                )
+            )
+    Journal(folder).append(lines)
+
+
+def request_at(now: int) -> Request:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    return replace(asked(s), made=Instant(now))
+
+
+def test_the_outlook_knows_from_the_journal_which_pool_is_stormy(tmp_path: Path) -> None:
+    now = 2_000 * HOUR
+    journal_of_a_week(tmp_path, now)
+    outlook = foreseen(request_at(now), tmp_path, Library())
+    assert outlook.made == pytest.approx(now / 1000, abs=600)
+    assert outlook.factor[0] > 2 * outlook.factor[1]
+
+
+def test_the_same_journal_gives_the_same_outlook(tmp_path: Path) -> None:
+    now = 2_000 * HOUR
+    journal_of_a_week(tmp_path, now)
+    one, two = (foreseen(request_at(now), tmp_path, Library()) for _ in range(2))
+    assert (one.tiers.idle == two.tiers.idle).all()
+
+
+def test_a_worker_process_makes_it_and_ends_with_its_pipe(tmp_path: Path) -> None:
+    async def ask() -> tuple[Outlook, int]:
+        foreseer = Foreseer(loop=None, journal=tmp_path)  # type: ignore[arg-type]
+        got = await foreseer.make(request_at(2_000 * HOUR))
+        process = foreseer._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.close()
+        return got, await process.wait()
+
+    outlook, status = asyncio.run(ask())
+    assert outlook.changeover == pytest.approx(30, rel=0.1)
+    assert status == 0
+    assert not any(name.endswith(".lock") for name in os.listdir(tmp_path))
