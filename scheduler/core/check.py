@@ -224,7 +224,7 @@ def _priced(job: Job, placed: Placement, offer: Offer, question: Question, plan:
     if quote is None:
         yield PriceUnknown(job.id, offer.pool.id)
         return
-    if (age := plan.at.market - quote.at) > plan.policy.stale_after:
+    if (age := plan.at.market - quote.at) > plan.policy.stale_in(offer.pool.market):
         yield PriceStale(job.id, offer.pool.id, Millis(age))
     right = placed.price == quote.price * placed.nodes and placed.price_max >= quote.price
     if not right or (limit is not None and max(placed.price, placed.price_max * placed.nodes) > limit):

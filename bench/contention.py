@@ -1,0 +1,180 @@
+"""A fleet's worth of jobs that compete for a market, and how far from the best possible a plan of it is.
+
+Ten GPU models, 1-8 GPUs a machine, spot and on-demand, most pools nearly sold out; gangs of one, two or four machines,
+one to four hundred hours of work, some with deadlines. Made up, and harder than real life: there is less to be had
+than is wanted.
+
+The bound is Lagrangian: pools charge a toll per machine, every job takes the cheapest offer with tolls, and whatever
+the tolls are, that sum less what full pools would collect is below every plan's cost. A subgradient search raises it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsched.scheduler.core.fleetplan.crowd import Crowd
+from dsched.scheduler.core.hardware import Accelerator, Shape
+from dsched.scheduler.core.job import Need, Spec
+from dsched.scheduler.core.market import Market, Offer, Pool, Quote
+from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, Moment, price
+
+NOW: Final = Moment(wall=Instant(0), market=Instant(1_000 * HOUR))
+PENALTY: Final = 5.0  # times its best offer, for a job that is not placed
+CHIPS: Final = (
+    ("T4", 16, 65), ("V100", 16, 125), ("A10G", 24, 70), ("L4", 24, 121), ("L40S", 48, 362), ("A100-40", 40, 312),
+    ("A100-80", 80, 312), ("H100", 80, 989), ("H200", 141, 989), ("B200", 180, 2250),
+)  # fmt: skip
+
+
+def market(count: int, seed: int = 1) -> dict[str, Offer]:
+    rng = random.Random(seed)
+    shapes = [_shape(name, memory, peak, gpus) for name, memory, peak in CHIPS for gpus in (1, 2, 4, 8)]
+    offers = {}
+    for index in range(count):
+        shape = rng.choice(shapes)
+        chip = shape.accelerator
+        assert chip is not None
+        spot = index % 2 == 0
+        usual = shape.gpus * (0.3 + chip.bf16_tflops / 220) * rng.uniform(0.8, 1.25)
+        now = usual * (rng.uniform(0.25, 0.7) if spot else 1.0)
+        pool = Pool("aws", f"r{index % 20}", f"z{index}", shape.name, Market.SPOT if spot else Market.ON_DEMAND)
+        offers[pool.id] = Offer(
+            pool=pool,
+            shape=shape,
+            quote=Quote(price=price(round(now, 6)), at=NOW.market, source="bench"),
+            on_demand=price(round(usual, 6)),
+            free=0 if rng.random() < 0.15 else rng.randint(1, 6),
+            hazard=rng.lognormvariate(-3.5, 1.0) if spot else 0.0,
+            notice=Millis(2 * MINUTE),
+            boot=Millis(rng.randint(60, 300) * 1_000),
+        )
+    return offers
+
+
+def _shape(name: str, memory: int, peak: int, gpus: int) -> Shape:
+    chip = Accelerator(
+        name=name, memory_gib=memory, bandwidth_gb_s=1_000, bf16_tflops=peak, fp8_tflops=None, tdp_watts=400
+    )
+    return Shape(name=f"{name.lower()}.{gpus}", accelerator=chip, gpus=gpus, vcpus=8 * gpus, memory_gib=64 * gpus)
+
+
+def jobs(count: int, seed: int = 2, *, deadlines: float = 0.3) -> tuple[Job, ...]:
+    rng = random.Random(seed)
+    return tuple(_job(index, rng, deadlines) for index in range(count))
+
+
+def _job(index: int, rng: random.Random, deadlines: float) -> Job:
+    gpus = rng.choice((1, 2, 4, 8)) * rng.choice((1, 2, 4))
+    hours = 400.0 ** rng.random()
+    need = Need(
+        gpus_min=gpus,
+        gpus_max=gpus,
+        gpu_memory_gib=rng.choice((16, 16, 24, 40, 80)),
+        markets=(Market.ON_DEMAND,) if rng.random() < 0.1 else (Market.SPOT, Market.RESERVED, Market.ON_DEMAND),
+    )
+    deadline = Instant(NOW.market + round(hours * rng.uniform(4, 40) * HOUR)) if rng.random() < deadlines else None
+    spec = Spec(name="bench", run="true", need=need, duration=Millis(round(hours * HOUR)), deadline=deadline)
+    born = Moment(wall=Instant(index), market=Instant(NOW.market - count_ms(index)))
+    return Job(id=f"j{index:05}", key=str(index), spec=spec, state=JobState.QUEUED, submitted=born)
+
+
+def count_ms(index: int) -> int:
+    """All came within the last hour, in a mixed order."""
+    return (index * 7_919) % HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One class of jobs against its offers."""
+
+    jobs: list[str]
+    rows: NDArray[np.int64]  # [F]
+    nodes: NDArray[np.float32]  # [F]
+    cost: NDArray[np.float32]  # [J, F] dollars; inf: not in time
+    penalty: NDArray[np.float32]  # [J]
+
+
+class Contest:
+    """All costs of one question, to judge plans by."""
+
+    def __init__(self, question: Question, policy: Policy) -> None:
+        crowd = Crowd(question, policy, NOW)
+        self.index = crowd.columns.index
+        self.free = crowd.had.astype(np.float64)  # [O]
+        groups = defaultdict(list)
+        for job in question.jobs:
+            asked = crowd.asked(job)
+            groups[id(asked.group)].append(asked)
+        self.blocks = [self._block(equals) for equals in groups.values() if len(equals[0].group.lanes.rows)]
+
+    def _block(self, equals: list) -> Block:  # type: ignore[type-arg]
+        lanes = equals[0].group.lanes
+        terms = lanes.terms
+        work = np.array([asked.work for asked in equals])[:, None]
+        due = [np.inf if a.job.spec.deadline is None else (a.job.spec.deadline - NOW.market) / HOUR for a in equals]
+        cost = (terms.fixed + terms.rate * work) / 1e6
+        late = terms.boot + work / terms.pace > np.array(due)[:, None]
+        penalty = cost.min(axis=1) * PENALTY
+        cost[late] = np.inf
+        return Block(
+            [asked.job.id for asked in equals],
+            lanes.rows,
+            terms.nodes.astype(np.float32),
+            cost.astype(np.float32),
+            penalty.astype(np.float32),
+        )
+
+    def cost(self, placements: Iterable[Placement]) -> float:
+        """Of a plan, dollars; what is not placed pays its penalty."""
+        chosen: Mapping[str, int] = {placed.job: self.index[placed.pool.id] for placed in placements}
+        total = 0.0
+        for block in self.blocks:
+            place = {int(row): place for place, row in enumerate(block.rows)}
+            for at, name in enumerate(block.jobs):
+                row = chosen.get(name)
+                total += float(block.penalty[at]) if row is None else float(block.cost[at, place[row]])
+        return total
+
+    def bound(self, known: float, rounds: int) -> float:
+        """A cost that no plan can be below, dollars; `known` is some plan's cost."""
+        toll, best, step, since = np.zeros(len(self.free)), -np.inf, 1.0, 0
+        best_toll = toll
+        for _ in range(rounds):
+            value, used = self._relaxed(toll)
+            if value > best:
+                best, best_toll, since = value, toll, 0
+            else:
+                since += 1
+                if since >= 10:
+                    step, since, toll = step / 2, 0, best_toll
+                    value, used = self._relaxed(toll)
+            slope = used - self.free
+            slope[(toll <= 0) & (slope < 0)] = 0.0
+            norm = float(slope @ slope)
+            if norm == 0:
+                break
+            toll = np.maximum(0.0, toll + slope * (step * (known - value) / norm))
+        return best
+
+    def _relaxed(self, toll: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Every job at its cheapest with tolls: the bound at these tolls, and the machines taken per pool."""
+        used = np.zeros(len(self.free))
+        value = -float(toll @ self.free)
+        for block in self.blocks:
+            paid = block.cost + (block.nodes * toll[block.rows].astype(np.float32))
+            at = paid.argmin(axis=1)
+            least = paid[np.arange(len(at)), at]
+            placed = least < block.penalty
+            value += float(np.where(placed, least, block.penalty).sum(dtype=np.float64))
+            np.add.at(used, block.rows[at[placed]], block.nodes[at[placed]])
+        return value, used

@@ -1,0 +1,391 @@
+"""Many jobs against many offers in one pass: classes instead of jobs, columns instead of rows.
+
+Every class of jobs is valued against all offers at once (lanes.py) and keeps a ranking with a head that only moves
+forward, since within a pass capacity only falls. A job without limits of its own looks at the head and takes it; one
+with a deadline, a limit or bad memories is searched for over the columns. What is chosen is what the row by row
+planner of shortlist.py would choose at the same point; the reasons are written by it, and only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from dsched.scheduler.core.fleetplan.columns import CODE, PLENTY, Bools, Columns, Floats, Ints, risk
+from dsched.scheduler.core.fleetplan.lanes import Class, Lanes, Terms, finish
+from dsched.scheduler.core.fleetplan.ranking import Window, octave
+from dsched.scheduler.core.fleetplan.turn import Turn, crowded
+from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.rank import luggage
+from dsched.scheduler.core.snapshot import Job
+from dsched.scheduler.core.units import HOUR, Charge, MicroUsdPerHour, Millis, Moment
+from dsched.scheduler.core.work import holds_work, money_left, work_left
+
+
+class Pick(NamedTuple):
+    """An offer for a gang."""
+
+    row: int
+    nodes: int
+    place: int  # among the class's lanes
+
+
+class Group:
+    """The jobs of one class: what they see, and how far they have used it up."""
+
+    def __init__(self, lanes: Lanes, had: Ints, idle: Ints) -> None:
+        rows, terms = lanes.rows, lanes.terms
+        self.lanes = lanes
+        self.ours: list[int] = rows[idle[rows] > 0].tolist()  # rows with nodes of ours, as long as there are any
+        self.open(had)
+        self.ceiling: Ints = lanes.ceiling(rows, terms.nodes)  # [F]
+        self.reserve: Ints = self.ceiling * terms.nodes * lanes.lease  # [F] charge of a first lease
+        self.elastic = bool((lanes.most > terms.nodes).any())  # whether a deadline may make a gang grow
+        self.blocked = ""  # the job that first found nothing at all
+
+    def open(self, had: Ints) -> None:
+        """Look at all that can be had now."""
+        rows, terms = self.lanes.rows, self.lanes.terms
+        self.plain: Ints = np.flatnonzero(~self.lanes.risk.cooling[rows] & (had[rows] >= terms.nodes))  # [P] places
+        self.windows: dict[int, Window] = {}
+
+    def window(self, work: float | None, had: Ints) -> Window:
+        number = octave(work)
+        found = self.windows.get(number)
+        if found is None:
+            found = self.windows[number] = Window(self.lanes, self.plain, number, had)
+        return found
+
+
+class Asked(NamedTuple):
+    """One job's own numbers."""
+
+    job: Job
+    group: Group
+    work: float | None  # reference hours
+    left: Charge | None  # of its own limit
+    spot_left: Millis | None  # machine time on spot that its limit leaves
+
+
+class Crowd:
+    """What is left to give, and what was decided so far."""
+
+    def __init__(self, question: Question, policy: Policy, now: Moment) -> None:
+        self.question, self.policy, self.now = question, policy, now
+        columns = question.columns if isinstance(question.columns, Columns) else None
+        self.columns = columns = columns or Columns.of(question.offers)
+        self.risk = risk(columns, question.pools, policy, now.market)
+        self.idle = {columns.index[id]: sorted(set(n)) for id, n in question.idle.items() if id in columns.index}
+        self.idle_count = np.zeros(len(columns.ids), np.int64)  # [O]
+        for row, names in self.idle.items():
+            self.idle_count[row] = len(names)
+        free = columns.free if columns.offers is question.offers else _free(columns, question)
+        self.had: Ints = np.where(self.risk.cooling & (free < PLENTY), 0, free) + self.idle_count
+        self.had[self.risk.cooling] = self.idle_count[self.risk.cooling]
+        self.room = dict(question.room)
+        self.placements: list[Placement] = []
+        self.seen: dict[str, int] = {}  # job -> placements before it was looked at
+        self.same: dict[str, str] = {}  # job -> the earlier job whose report is also its own
+        self._groups: dict[Class, Group] = {}
+        self._sample = _sample(question, columns)
+        self._nothing: dict[tuple[object, ...], str] = {}  # numbers for which nothing was found -> first such job
+
+    def serve(self) -> bool:
+        """Place the question's jobs, each in its turn. Whether jobs are left because the pass was long enough."""
+        most, placements = self.policy.placements_max, self.placements
+        for _, one in self._turns():
+            if len(placements) >= most:
+                return True
+            self.place(one)
+        return False
+
+    def _turns(self) -> list[tuple[Turn, Asked]]:
+        """The queue in the order of service; no two turns are equal, since ids are not."""
+        waiting: defaultdict[int, list[Asked]] = defaultdict(list)
+        for job in self.question.jobs:
+            asked = self.asked(job)
+            waiting[id(asked.group)].append(asked)
+        turns = []
+        for equals in waiting.values():
+            lost = regrets(equals[0].group, [asked.work for asked in equals])
+            for asked, regret in zip(equals, lost, strict=True):
+                turns.append((crowded(asked.job, 0, regret, asked.work, self.policy, self.now), asked))
+        turns.sort(key=itemgetter(0))
+        return turns
+
+    def asked(self, job: Job) -> Asked:
+        spec = job.spec
+        bag = luggage(job)
+        of = Class(
+            spec.need, job.places or spec.need.places, spec.checkpoint.every, spec.drain, bag.write, bag.at, bag.size
+        )
+        group = self._groups.get(of)
+        if group is None:
+            lanes = Lanes(of, self.columns, self.risk, self._sample, self.policy, self.now)
+            group = self._groups[of] = Group(lanes, self.had, self.idle_count)
+        return Asked(job, group, work_left(job, self.question), money_left(job), bag.spot_left)
+
+    def place(self, asked: Asked) -> Placement | None:
+        """Decide for one job."""
+        job, group = asked.job, asked.group
+        self.seen[job.id] = len(self.placements)
+        if group.blocked:
+            self.same[job.id] = group.blocked
+            return None
+        numbers = self._numbers(asked) if self._nothing else ()
+        if numbers and (first := self._nothing.get(numbers)):
+            self.same[job.id] = first
+            return None
+        pick = self._pick(asked)
+        if pick is None:
+            self._refuse(asked)
+            return None
+        placement = self._placement(asked, pick)
+        self._take(pick, placement)
+        return placement
+
+    # -- choosing --------------------------------------------------------------------------------------------------
+
+    def _pick(self, asked: Asked) -> Pick | None:
+        group = asked.group
+        if group.ours:
+            group.ours = [row for row in group.ours if self.idle_count[row] > 0]
+            if group.ours:
+                return self._search(asked)
+            group.open(self.had)  # what is left there is bought like anywhere else
+        found, sure = self._look(asked, group.window(asked.work, self.had))
+        if found is not None or sure:
+            return found
+        return self._search(asked)
+
+    def _look(self, asked: Asked, window: Window) -> tuple[Pick | None, bool]:
+        """The cheapest gang to buy in the window; and whether that is the last word."""
+        work = asked.work
+        hours, ahead = (1.0, 0.0) if work is None else (work, work - window.least)
+        while True:
+            cost = window.rate * hours + window.fixed  # [W]
+            fits = self.had.take(window.row) >= window.nodes
+            used_up = not fits.any()
+            if self._limited(asked) and not self._within(asked, window, cost, fits):
+                return None, False
+            cost[~fits] = math.inf
+            best = int(cost.argmin()) if len(cost) else -1
+            least = float(cost[best]) if best >= 0 else math.inf
+            if least <= window.outside + window.rest * ahead:
+                break
+            if not window.renew(self.had, wider=not used_up):
+                break
+        if least == math.inf:
+            return None, not self._limited(asked)
+        return Pick(int(window.row[best]), int(window.nodes[best]), int(window.place[best])), True
+
+    def _limited(self, asked: Asked) -> bool:
+        spec = asked.job.spec
+        return (
+            spec.deadline is not None
+            or asked.left is not None
+            or asked.spot_left is not None
+            or bool(asked.job.avoid)
+            or self.room.get(spec.budget) is not None
+        )
+
+    def _within(self, asked: Asked, window: Window, cost: Floats, fits: Bools) -> bool:
+        """Clear `fits` where the job's own limits are against it. False: a larger gang might do, search for it."""
+        job, group, work, left, _ = asked
+        terms, place = group.lanes.terms, window.place
+        if left is not None:
+            costs = terms.fixed + terms.carried + terms.rate * (work or 0.0)
+            fits &= self._owed(asked, costs, terms, terms.boot)[place] <= left
+        if asked.spot_left is not None:
+            fits &= self._spot_allowed(asked, group.lanes.rows, terms, terms.boot)[place]
+        room = self.room.get(job.spec.budget)
+        if room is not None:
+            fits &= group.reserve[place] <= room
+        for id in job.avoid:
+            fits &= window.row != self.columns.index.get(id, -1)
+        deadline = job.spec.deadline
+        if deadline is not None and work is not None:
+            late = (terms.boot[place] + work / terms.pace[place]) * HOUR > deadline - self.now.market + 0.5
+            if group.elastic and (late & fits).any():
+                return False
+            fits &= ~late
+        return True
+
+    def _search(self, asked: Asked) -> Pick | None:
+        """Every offer of the class at once, with sizes, limits and tiers as shortlist.Shortlist judges them."""
+        job, group, work, left, spot_left = asked
+        lanes = group.lanes
+        place = np.flatnonzero(self.had[lanes.rows] >= lanes.terms.nodes)  # [P]
+        if not len(place):
+            return None
+        rows = lanes.rows[place]
+        idle = self.idle_count[rows]
+        nodes = self._sizes(asked, place, rows, idle)
+        terms = lanes.at(rows, nodes)
+        boots = nodes > idle
+        cost = terms.rate if work is None else np.where(boots, terms.fixed, 0.0) + terms.carried + terms.rate * work
+        possible = np.ones(len(place), np.bool_)
+        boot = np.where(boots, terms.boot, 0.0)
+        if left is not None:
+            possible &= self._owed(asked, cost, terms, boot) <= left
+        if spot_left is not None:
+            possible &= self._spot_allowed(asked, rows, terms, boot)
+        if (room := self.room.get(job.spec.budget)) is not None:
+            possible &= lanes.ceiling(rows, nodes) * nodes * lanes.lease <= room
+        done = None if work is None else finish(terms, work, self.now.market, boots)
+        late = np.zeros(len(place), np.bool_)
+        if done is not None and job.spec.deadline is not None:
+            late = done > job.spec.deadline
+        avoided = lanes.risk.cooling[rows] | np.isin(rows, [self.columns.index.get(id, -1) for id in job.avoid])
+        good = possible & ~late & ~avoided
+        if good.any():
+            chosen = self._prefer_idle(cost, good, ~boots)
+        elif (rest := possible & ~late).any():
+            chosen = int(np.argmin(np.where(rest, cost, np.inf)))
+        elif done is not None and holds_work(job) and possible.any():
+            chosen = int(np.lexsort((cost, np.where(possible, done, np.inf)))[0])
+        else:
+            return None
+        return Pick(int(rows[chosen]), int(nodes[chosen]), int(place[chosen]))
+
+    def _owed(self, asked: Asked, cost: Floats, terms: Terms, boot: Floats) -> Floats:
+        """What the job's own limit must cover, as a charge (feasible.over_cost_max). [F]"""
+        if asked.work is None:
+            return (terms.price * self.question.market(self.policy.lease)).astype(np.float64)
+        return np.rint(cost - terms.burden * (boot + asked.work / terms.pace)) * HOUR
+
+    def _spot_allowed(self, asked: Asked, rows: Ints, terms: Terms, boot: Floats) -> Bools:
+        """Where spot is not used up by the job's own limit (feasible.over_spot_share). [F]"""
+        assert asked.spot_left is not None
+        hours = 0.0 if asked.work is None else boot + asked.work / terms.pace
+        allowed = asked.spot_left / HOUR + hours * terms.nodes * asked.job.spec.need.spot_share
+        elsewhere: Bools = self.columns.market[rows] != CODE[Market.SPOT]
+        return (allowed > 0) | elsewhere
+
+    def _prefer_idle(self, cost: Floats, good: Bools, ours: Bools) -> int:
+        best = int(np.argmin(np.where(good, cost, np.inf)))
+        ready = np.where(good & ours, cost, np.inf)
+        first = int(np.argmin(ready))
+        return first if ready[first] <= cost[best] * self.policy.reuse_premium and ready[first] < np.inf else best
+
+    def _sizes(self, asked: Asked, place: Ints, rows: Ints, idle: Ints) -> Ints:
+        """The smallest gang that makes the deadline (rank.best_size); where none does, the fastest. [P]"""
+        lanes, work, deadline = asked.group.lanes, asked.work, asked.job.spec.deadline
+        least = nodes = lanes.terms.nodes[place].copy()
+        if deadline is None or work is None:
+            return nodes
+        now = self.now.market
+        most = np.minimum(lanes.most[place], self.had[rows])
+
+        def done(which: Ints, size: Ints) -> Floats:
+            return finish(lanes.at(rows[which], size), work, now, size > idle[which])
+
+        late = np.flatnonzero(done(np.arange(len(rows)), nodes) > deadline)
+        grow = late[most[late] > nodes[late]]
+        nodes = nodes.copy()
+        stuck = late[most[late] <= nodes[late]]
+        while len(grow):
+            nodes[grow] += 1
+            still = done(grow, nodes[grow]) > deadline
+            full = nodes[grow] >= most[grow]
+            stuck = np.concatenate((stuck, grow[still & full]))
+            grow = grow[still & ~full]
+        while len(stuck):
+            half = nodes[stuck] // 2
+            faster = (half >= least[stuck]) & (done(stuck, np.maximum(half, 1)) < done(stuck, nodes[stuck]))
+            nodes[stuck[faster]] = half[faster]
+            stuck = stuck[faster]
+        return nodes
+
+    # -- taking ----------------------------------------------------------------------------------------------------
+
+    def _placement(self, asked: Asked, pick: Pick) -> Placement:
+        job, lanes = asked.job, asked.group.lanes
+        row, nodes, place = pick
+        offer, spec = self.columns.rows[row], job.spec
+        if nodes == lanes.terms.nodes[place]:
+            group = asked.group
+            top, reserve, every = int(group.ceiling[place]), int(group.reserve[place]), float(lanes.terms.every[place])
+        else:
+            every = lanes.interval(row, nodes)
+            top = int(lanes.ceiling(np.array([row]), np.array([nodes]))[0])
+            reserve = top * nodes * lanes.lease
+        reuse = tuple(self.idle.get(row, ())[:nodes])
+        return Placement(
+            job=job.id,
+            generation=job.generation,
+            pool=offer.pool,
+            nodes=nodes,
+            reuse=reuse,
+            buy=nodes - len(reuse),
+            gpus=nodes * offer.shape.gpus,
+            world_size=nodes * spec.ranks_per_node,
+            price=MicroUsdPerHour(int(self.columns.price[row]) * nodes),
+            price_max=MicroUsdPerHour(top),
+            budget=spec.budget,
+            reserve=Charge(reserve),
+            checkpoint_every=Millis(max(1, round(every / self.question.scale))),
+        )
+
+    def _take(self, pick: Pick, placement: Placement) -> None:
+        row = pick.row
+        self.had[row] -= pick.nodes
+        if placement.reuse:
+            self.idle[row] = self.idle[row][len(placement.reuse) :]
+            self.idle_count[row] -= len(placement.reuse)
+        room = self.room.get(placement.budget)
+        if room is not None:
+            self.room[placement.budget] = Charge(room - placement.reserve)
+        self.placements.append(placement)
+
+    def _refuse(self, asked: Asked) -> None:
+        """Nothing for this job: nor for its equals behind it, since stock only falls."""
+        job, group = asked.job, asked.group
+        lanes = group.lanes
+        if not (self.had[lanes.rows] >= lanes.terms.nodes).any():
+            group.blocked = job.id
+        else:
+            self._nothing[self._numbers(asked)] = job.id
+
+    def _numbers(self, asked: Asked) -> tuple[object, ...]:
+        job = asked.job
+        spec = job.spec
+        return (id(asked.group), *asked[2:], spec.deadline, job.avoid, spec.budget, holds_work(job))
+
+
+def _free(columns: Columns, question: Question) -> Ints:
+    """What is free by the question's own word, where that is not what the columns were made of."""
+    free = columns.free.copy()
+    for id, row in columns.index.items():
+        offer = question.offers[id]
+        if offer is not columns.rows[row]:
+            free[row] = PLENTY if offer.free is None else max(0, offer.free)
+    return free
+
+
+def _sample(question: Question, columns: Columns) -> Question:
+    """The question with one offer per shape: all that a reference speed depends on."""
+    first = {offer.shape.name: offer for offer in reversed(columns.rows)}
+    return Question(
+        jobs=(),
+        offers={offer.pool.id: offer for offer in first.values()},
+        scale=question.scale,
+        accelerators=question.accelerators,
+        speeds=question.speeds,
+    )
+
+
+def regrets(group: Group, works: Sequence[float | None]) -> list[float]:
+    """For jobs of one class, by their work: micro-dollars per job between the best offer and the one in the middle."""
+    lanes = group.lanes
+    if not len(group.plain):
+        return [0.0] * len(works)
+    rate = np.sort(lanes.terms.rate[group.plain])
+    gap = float(rate[len(rate) // 2] - rate[0])
+    return [gap * (work if work is not None else 1.0) for work in works]
