@@ -20,6 +20,7 @@ from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import MICRO, SECOND, Instant, Millis, Moment
 from dsched.scheduler.core.work import money_left, work_left
 
+CALM: Final = 1e-6  # the factor on the age law of what nobody takes back; not 0, so that lives stay finite
 OVERDUE: Final = 0.5  # of a changeover: what a boot that takes longer than that is expected to take still
 
 
@@ -114,7 +115,7 @@ def _option(state: State, choice: Choice, policy: Policy, now: Moment, rework: f
     """
     made = replace(option(choice, policy), changeover=choice.changeover + rework)
     if choice.pool.market is not Market.SPOT:
-        return replace(made, up=True if made.up is None else made.up, hazard=0.0)
+        return replace(made, up=True if made.up is None else made.up, hazard=CALM)
     streak = state.streaks.get(choice.pool.id)
     up = made.up if made.up is not None else streak is None or streak.up or _closed_long(streak.since, policy, now)
     known = hazard.age(streak, now.market) if up or streak is None else now.market - streak.since
