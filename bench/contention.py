@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsched.scheduler.core.fleetplan.crowd import Crowd
+from dsched.scheduler.core.fleetplan.crowd import Asked, Crowd
 from dsched.scheduler.core.hardware import Accelerator, Shape
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
@@ -111,13 +111,13 @@ class Contest:
         crowd = Crowd(question, policy, NOW)
         self.index = crowd.columns.index
         self.free = crowd.had.astype(np.float64)  # [O]
-        groups = defaultdict(list)
+        groups: defaultdict[int, list[Asked]] = defaultdict(list)
         for job in question.jobs:
             asked = crowd.asked(job)
             groups[id(asked.group)].append(asked)
         self.blocks = [self._block(equals) for equals in groups.values() if len(equals[0].group.lanes.rows)]
 
-    def _block(self, equals: list) -> Block:  # type: ignore[type-arg]
+    def _block(self, equals: Sequence[Asked]) -> Block:
         lanes = equals[0].group.lanes
         terms = lanes.terms
         work = np.array([asked.work for asked in equals])[:, None]
@@ -145,25 +145,23 @@ class Contest:
                 total += float(block.penalty[at]) if row is None else float(block.cost[at, place[row]])
         return total
 
-    def bound(self, known: float, rounds: int) -> float:
-        """A cost that no plan can be below, dollars; `known` is some plan's cost."""
-        toll, best, step, since = np.zeros(len(self.free)), -np.inf, 1.0, 0
-        best_toll = toll
-        for _ in range(rounds):
+    def bound(self, rounds: int, step: float = 0.03) -> float:
+        """A cost that no plan can be below, dollars; the more rounds, the closer to the best plan's.
+
+        Subgradients of the dual, in steps scaled by their own running size (Adam; Kingma and Ba 2015), falling to 0.
+        `step` is in units of the mean cost of a job.
+        """
+        toll, mean, square, best = np.zeros(len(self.free)), 0.0, 0.0, -np.inf
+        unit = step * float(np.mean(np.concatenate([block.penalty for block in self.blocks]))) / PENALTY
+        for turn in range(1, rounds + 1):
             value, used = self._relaxed(toll)
-            if value > best:
-                best, best_toll, since = value, toll, 0
-            else:
-                since += 1
-                if since >= 10:
-                    step, since, toll = step / 2, 0, best_toll
-                    value, used = self._relaxed(toll)
+            best = max(best, value)
             slope = used - self.free
             slope[(toll <= 0) & (slope < 0)] = 0.0
-            norm = float(slope @ slope)
-            if norm == 0:
-                break
-            toll = np.maximum(0.0, toll + slope * (step * (known - value) / norm))
+            mean = 0.9 * mean + 0.1 * slope
+            square = 0.99 * square + 0.01 * slope * slope
+            size = np.sqrt(square / (1 - 0.99**turn)) + 1e-9
+            toll = np.maximum(0.0, toll + unit * (1 - turn / (rounds + 1)) * mean / (1 - 0.9**turn) / size)
         return best
 
     def _relaxed(self, toll: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -178,3 +176,11 @@ class Contest:
             value += float(np.where(placed, least, block.penalty).sum(dtype=np.float64))
             np.add.at(used, block.rows[at[placed]], block.nodes[at[placed]])
         return value, used
+
+
+def first_come(question: Question, policy: Policy) -> list[Placement]:
+    """The same planner, serving by age: what the order is worth."""
+    crowd = Crowd(question, policy, NOW)
+    for job in sorted(question.jobs, key=lambda job: job.submitted.market):
+        crowd.place(crowd.asked(job))
+    return crowd.placements

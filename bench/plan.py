@@ -11,18 +11,21 @@ import gc
 import random
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import contention
 from bench.figure import Figure, hand_over
 from dsched.providers import catalog
+from dsched.scheduler.core.fleetplan.columns import Columns
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.message import Message, OffersSeen, Place, Submit, Tick
 from dsched.scheduler.core.placement import Policy, Question
-from dsched.scheduler.core.plan import plan
+from dsched.scheduler.core.plan import Plan, plan
 from dsched.scheduler.core.report import to_wire
 from dsched.scheduler.core.snapshot import Job, State
 from dsched.scheduler.core.state import JobState
@@ -118,6 +121,42 @@ def crowd(classes: int, offers: Mapping[str, Offer]) -> Callable[[str], float]:
     return ask
 
 
+def contest(count: int, offers: int, rounds: int) -> None:
+    """So many jobs that compete: the pass, and what its plan costs beside first come, first served and the bound."""
+    policy = Policy(placements_max=count)
+    question = Question(jobs=contention.jobs(count), offers=contention.market(offers))
+    ready = replace(question, columns=Columns.of(question.offers))
+    one = replace(question, jobs=question.jobs[:1])
+    gc.collect()
+    gc.freeze()
+
+    def ask(what: Question) -> Callable[[], Plan]:
+        return lambda: plan(what, policy, now=contention.NOW, rng=random.Random(0))
+
+    loop, cold, cached, row = best_ms(calibrate), best_ms(ask(question)), best_ms(ask(ready)), best_ms(ask(one))
+    judge = contention.Contest(question, policy)
+    ours = judge.cost(ask(ready)().placements)
+    fifo = judge.cost(contention.first_come(ready, policy))
+    bound = judge.bound(rounds)
+    name = f"{count:,} jobs x {offers:,} offers"
+    print(f"{cold:9.1f} ms  {name}: full pass, all new ({cold / loop:.1f} calibration loops of {loop:.0f} ms)")
+    print(f"{cached:9.1f} ms  {name}: full pass, the market's columns made before")
+    print(
+        f"{row * count / 1e3:9.1f} s   {name}: one job after the other by rows, from one of them; x{row * count / cold:,.0f}"
+    )
+    print(
+        f"{ours / bound - 1:9.2%}     over the dual bound ({rounds} rounds); first come, first served: {fifo / bound - 1:.2%}"
+    )
+    over, saved = 100 * (ours / bound - 1), 100 * (1 - ours / fifo)
+    hand_over(
+        [
+            Figure(name=f"{name}: full pass", value=cold, unit="ms", goal=250, limit=loop, beside="calibration loop"),
+            Figure(name=f"{name}: over the dual bound", value=over, unit="%"),
+            Figure(name=f"{name}: saved against first come", value=saved, unit="%", goal=5, at_least=True),
+        ]
+    )
+
+
 def main() -> None:
     policy, dice = Policy(), random.Random(0)
 
@@ -148,6 +187,8 @@ def main() -> None:
             taken = core(what)
             print(f"{taken:9.1f} ms  {name}")
             hand_over([Figure(name=name, value=taken, unit="ms", goal=100)])
+    contest(1_000, 2_000, rounds=400)
+    contest(10_000, 10_000, rounds=300)
 
 
 if __name__ == "__main__":
