@@ -11,6 +11,7 @@ from typing import Final
 
 from dsched.scheduler.core import feasible, hazard
 from dsched.scheduler.core.deadline.view import JobView, Observation, Option
+from dsched.scheduler.core.elastic.keep import with_own
 from dsched.scheduler.core.elastic.options import Choice, options
 from dsched.scheduler.core.elastic.view import option
 from dsched.scheduler.core.market import Market, Pool
@@ -46,7 +47,9 @@ def look(state: State, job: Job, question: Question, policy: Policy, now: Moment
     nodes = holds(state, job)
     running = f"{nodes[0].pool.id}*{len(nodes)}" if nodes else None
     choices = {
-        c.id: c for c in options(job, question, policy, now) if c.id == running or _paid(c, job, question, policy)
+        c.id: c
+        for c in options(job, with_own(question, state, job), policy, now)
+        if c.id == running or _paid(c, job, question, policy)
     }
     rework = _rework(state, job, question, policy) if job.state is JobState.RUNNING else 0.0
     seen = {id: _option(state, choice, policy, now, rework) for id, choice in choices.items()}
