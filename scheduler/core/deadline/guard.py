@@ -94,7 +94,8 @@ class Guarded:
         rows, column = np.arange(len(want)), np.maximum(want, 0)
         after = stand.left - batch.grain + EARLY
         idles = stand.need + stand.delay <= after
-        tries = stand.need + batch.changeover[rows, column] * self.stretch + self.margin <= after
+        unseen = np.maximum(batch.grain, self.margin)  # s until a launch that fails is known to have failed
+        tries = stand.need + batch.changeover[rows, column] * self.stretch <= stand.left - unseen + EARLY
         ends = stand.sure[rows, column] & (stand.ends[rows, column] <= stand.left + EARLY)
         return np.where(
             want == IDLE,
