@@ -159,6 +159,8 @@ class Crowd:
             if group.ours:
                 return self._search(asked)
             group.open(self.had)  # what is left there is bought like anywhere else
+        if not len(group.plain):
+            return self._search(asked)
         found, sure = self._look(asked, group.window(asked.work, self.had))
         if found is not None or sure:
             return found
@@ -166,24 +168,25 @@ class Crowd:
 
     def _look(self, asked: Asked, window: Window) -> tuple[Pick | None, bool]:
         """The cheapest gang to buy in the window; and whether that is the last word."""
-        work = asked.work
+        work, had = asked.work, self.had
         hours, ahead = (1.0, 0.0) if work is None else (work, work - window.least)
+        limited = self._limited(asked)
         while True:
-            cost = window.rate * hours + window.fixed  # [W]
-            fits = self.had.take(window.row) >= window.nodes
-            used_up = not fits.any()
-            if self._limited(asked) and not self._within(asked, window, cost, fits):
+            cost = window.rate * hours  # [W]
+            cost += window.fixed
+            gone = had.take(window.row) < window.nodes
+            if limited and not self._within(asked, window, gone):
                 return None, False
-            cost[~fits] = math.inf
-            best = int(cost.argmin()) if len(cost) else -1
-            least = float(cost[best]) if best >= 0 else math.inf
+            np.putmask(cost, gone, math.inf)
+            best = int(cost.argmin())
+            least = cost.item(best)
             if least <= window.outside + window.rest * ahead:
                 break
-            if not window.renew(self.had, wider=not used_up):
+            if not window.renew(had, wider=bool((had[window.row] >= window.nodes).any())):
                 break
         if least == math.inf:
-            return None, not self._limited(asked)
-        return Pick(int(window.row[best]), int(window.nodes[best]), int(window.place[best])), True
+            return None, not limited
+        return Pick(window.row.item(best), window.nodes.item(best), window.place.item(best)), True
 
     def _limited(self, asked: Asked) -> bool:
         spec = asked.job.spec
@@ -195,26 +198,26 @@ class Crowd:
             or self.room.get(spec.budget) is not None
         )
 
-    def _within(self, asked: Asked, window: Window, cost: Floats, fits: Bools) -> bool:
-        """Clear `fits` where the job's own limits are against it. False: a larger gang might do, search for it."""
+    def _within(self, asked: Asked, window: Window, gone: Bools) -> bool:
+        """Set `gone` where the job's own limits are against it. False: a larger gang might do, search for it."""
         job, group, work, left, _ = asked
         terms, place = group.lanes.terms, window.place
         if left is not None:
             costs = terms.fixed + terms.carried + terms.rate * (work or 0.0)
-            fits &= self._owed(asked, costs, terms, terms.boot)[place] <= left
+            gone |= self._owed(asked, costs, terms, terms.boot)[place] > left
         if asked.spot_left is not None:
-            fits &= self._spot_allowed(asked, group.lanes.rows, terms, terms.boot)[place]
+            gone |= ~self._spot_allowed(asked, group.lanes.rows, terms, terms.boot)[place]
         room = self.room.get(job.spec.budget)
         if room is not None:
-            fits &= group.reserve[place] <= room
+            gone |= group.reserve[place] > room
         for id in job.avoid:
-            fits &= window.row != self.columns.index.get(id, -1)
+            gone |= window.row == self.columns.index.get(id, -1)
         deadline = job.spec.deadline
         if deadline is not None and work is not None:
-            late = (terms.boot[place] + work / terms.pace[place]) * HOUR > deadline - self.now.market + 0.5
-            if group.elastic and (late & fits).any():
+            late: Bools = work / window.pace + window.boot > (deadline - self.now.market + 0.5) / HOUR
+            if group.elastic and (late & ~gone).any():
                 return False
-            fits &= ~late
+            gone |= late
         return True
 
     def _search(self, asked: Asked) -> Pick | None:
@@ -311,12 +314,12 @@ class Crowd:
         offer, spec = self.columns.rows[row], job.spec
         if nodes == lanes.terms.nodes[place]:
             group = asked.group
-            top, reserve, every = int(group.ceiling[place]), int(group.reserve[place]), float(lanes.terms.every[place])
+            top, reserve, every = group.ceiling.item(place), group.reserve.item(place), lanes.terms.every.item(place)
         else:
             every = lanes.interval(row, nodes)
             top = int(lanes.ceiling(np.array([row]), np.array([nodes]))[0])
             reserve = top * nodes * lanes.lease
-        reuse = tuple(self.idle.get(row, ())[:nodes])
+        reuse = tuple(self.idle[row][:nodes]) if row in self.idle else ()
         return Placement(
             job=job.id,
             generation=job.generation,
@@ -326,7 +329,7 @@ class Crowd:
             buy=nodes - len(reuse),
             gpus=nodes * offer.shape.gpus,
             world_size=nodes * spec.ranks_per_node,
-            price=MicroUsdPerHour(int(self.columns.price[row]) * nodes),
+            price=MicroUsdPerHour(self.columns.price.item(row) * nodes),
             price_max=MicroUsdPerHour(top),
             budget=spec.budget,
             reserve=Charge(reserve),

@@ -45,7 +45,8 @@ class Window:
 
     def _fill(self, had: Ints) -> None:
         terms, rows = self._lanes.terms, self._lanes.rows
-        self._plain = left = self._plain[had[rows[self._plain]] >= terms.nodes[self._plain]]
+        left = self._plain[had[rows[self._plain]] >= terms.nodes[self._plain]]
+        self._plain = left = left if len(left) else self._plain[:1]  # never empty: what is gone is gone
         low = terms.rate[left]
         if self.known:
             low = low * self.least + terms.fixed[left] + terms.carried[left]
@@ -60,4 +61,6 @@ class Window:
         self.row: Ints = rows[left]
         self.nodes: Ints = terms.nodes[left]
         self.rate: Floats = terms.rate[left]
+        self.boot: Floats = terms.boot[left]
+        self.pace: Floats = terms.pace[left]
         self.fixed: Floats = terms.fixed[left] + terms.carried[left] if self.known else np.zeros(len(left))
