@@ -181,6 +181,14 @@ def test_a_wish_that_endangers_the_deadline_becomes_the_cheapest_sure_option(tar
     assert got.net[0]
 
 
+@pytest.mark.parametrize(("margin", "target"), [(0.0, 2), (900.0, 0)])
+def test_a_try_that_may_fail_unseen_for_longer_than_a_grain_needs_that_much_more_slack(
+    margin: float, target: int
+) -> None:
+    batch = look(0.0, 10 * GAP, 10 * GAP, 11 * GAP + 100, -1, 0.0, np.full(5, UP), np.ones(5), np.zeros(5))
+    assert guarded(Fixed(2), margin=margin).choose(batch).target.tolist() == [target]
+
+
 @pytest.mark.parametrize("left", [10, 11, 12, 20])
 def test_without_a_sure_option_the_policy_decides_alone(left: int) -> None:
     luck = np.random.default_rng(left)
