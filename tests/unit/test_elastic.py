@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dsched.scheduler.core.effect import CallLaunch, TellStart, TellStop
 from dsched.scheduler.core.elastic import keep
 from dsched.scheduler.core.elastic.options import options, parse, thinned
 from dsched.scheduler.core.elastic.review import DWELL, MARGIN, better, watch_price
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.message import CallLaunch, RefusedBy, TellStart, TellStop
-from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.message import RefusedBy
+from dsched.scheduler.core.placement import Placement, Policy
 from dsched.scheduler.core.snapshot import After, PoolMemory, Usual
 from dsched.scheduler.core.speed.model import Layout
 from dsched.scheduler.core.speed.presets import PRESETS
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
+from dsched.scheduler.core.units import HOUR, MINUTE, Charge, Instant, Millis, price
 from tests.support.question import NOW, ask, hours, job
 from tests.support.question import offer as listed
 from tests.support.stage import Stage, offer, spec
@@ -136,10 +137,12 @@ def test_a_price_becomes_usual_in_a_day_or_so() -> None:
 
 def test_a_gang_that_loses_a_machine_goes_on_with_the_rest() -> None:
     stage, name = running_on(2)
+    stage.offers(offer(ZONE, 20.0, at=stage.now.market), offer("us-west-2b", 30.0, at=stage.now.market))
     lost, rest = stage.job(name).nodes
     stage.notice(lost)
-    assert not stage.asked(CallLaunch)
+    assert not stage.asked(CallLaunch)  # no other gang is bought while this one can go on
     stage.exit(75, job=name, drained=True)
+    assert "job.requeued" not in stage.kinds()
     assert stage.job(name).nodes == (rest,)
     assert [start.world_size for start in stage.asked(TellStart)] == [1]
 
@@ -171,9 +174,35 @@ def test_a_machine_that_dies_while_its_gang_grows_is_given_up_without_losing_the
     stage.launch()
     stage.notice(first)
     assert stage.job(name).next_nodes == ()
+    assert stage.job(name).state is JobState.DRAINING
     stage.exit(75, job=name, drained=True)
     assert stage.job(name).state in (JobState.QUEUED, JobState.STARTING)
     assert first not in stage.job(name).next_nodes
+
+
+def test_a_placement_in_the_pool_where_a_gang_runs_keeps_its_machines() -> None:
+    stage, name = running_on(2)
+    row = stage.job(name)
+    chosen = Placement(
+        job=name,
+        generation=row.generation,
+        pool=stage.state.nodes[row.nodes[0]].pool,
+        nodes=3,
+        reuse=(),
+        buy=3,
+        gpus=24,
+        world_size=3,
+        price=price(60),
+        price_max=price(40),
+        budget="default",
+        reserve=Charge(0),
+        checkpoint_every=Millis(60_000),
+    )
+    larger = keep.kept(stage.state, row, chosen)
+    assert (larger.reuse, larger.buy) == (row.nodes, 1)
+    smaller = keep.kept(stage.state, row, replace(chosen, nodes=1, buy=1))
+    assert (smaller.reuse, smaller.buy) == (row.nodes[:1], 0)
+    assert keep.kept(stage.state, row, replace(chosen, nodes=2, buy=2)).buy == 2  # who moves within a pool wants others
 
 
 # -- options ---------------------------------------------------------------------------------------------------------
