@@ -26,8 +26,9 @@ from dsched.scheduler.api.broadcast import Broadcast
 from dsched.scheduler.api.ports import Extras
 from dsched.scheduler.config import Config, ConfigError, read
 from dsched.scheduler.core.discount import Discount
+from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.message import Effect, MarketRecalled, Restarted, Tick
+from dsched.scheduler.core.message import MarketRecalled, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.sighting import streaks
 from dsched.scheduler.core.terms import Terms
@@ -143,14 +144,25 @@ class Daemon:
             LogBook(state / "logs"),
             Bundles(state / "bundles"),
             self.store.queries,
-            extras=Extras(gauges=self._gauges, checks=self._checks, busy=self._busy),
+            extras=Extras(
+                gauges=self._gauges, checks=self._checks, busy=self._busy, calibration=self.forecasts.calibration
+            ),
         )
         await serve(app, self.config.socket, stop)
 
     def _gauges(self) -> dict[str, float]:
         store = self.store
+        known = self.forecasts.calibration()
+        market = {
+            "forecasts_judged": known.count,
+            "forecast_brier": known.brier or 0.0,
+            "forecast_skill": known.skill or 0.0,
+            "market_journal_dropped": self.market.dropped,
+            "outlooks_made": self.foreseer.made,
+            "outlooks_failed": self.foreseer.failed,
+        }
         figures = {"store_backlog": store.backlog, "store_commits": store.commits, "core_faults": self.loop.faults}
-        return {name: float(value) for name, value in figures.items()}
+        return {name: float(value) for name, value in (figures | market).items()}
 
     async def _checks(self) -> list[Check]:
         return [*providers(self.control.health()["providers"]), *await asyncio.to_thread(checks, self.config.state)]

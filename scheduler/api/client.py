@@ -23,6 +23,7 @@ from dsched.scheduler.wire.api import (
     Attempt,
     Bill,
     Budget,
+    Calibration,
     Check,
     Event,
     Health,
@@ -133,6 +134,9 @@ class Client:
 
     def offers(self, *, history: bool = False) -> list[Offer]:
         return cast(list[Offer], self._items("/v1/offers", {"history": "1" if history else ""}))
+
+    def calibration(self) -> Calibration:
+        return cast(Calibration, self._get("/v1/market/calibration"))
 
     def nodes(self) -> list[Node]:
         return cast(list[Node], self._items("/v1/nodes"))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from dsched.scheduler.core.calibration import Calibration, judge
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.message import Message
@@ -151,6 +152,10 @@ async def no_checks() -> list[Check]:
     return []
 
 
+def nothing_judged() -> Calibration:
+    return judge([])
+
+
 def never_busy() -> str:
     return ""
 
@@ -161,6 +166,7 @@ class Extras:
 
     gauges: Callable[[], Mapping[str, float]] = field(default=dict)  # more figures for /v1/metrics: name -> value
     checks: Callable[[], Awaitable[list[Check]]] = no_checks  # more findings for /v1/checks
+    calibration: Callable[[], Calibration] = nothing_judged  # how good predictions of interruptions were
     busy: Callable[[], str] = never_busy  # why no change is taken now (the store is behind), or ""
 
 

@@ -1,4 +1,4 @@
-"""`prices` and `nodes`."""
+"""`prices`, `nodes` and `market`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.terminal import moment
 from dsched.scheduler.cli.trouble import trouble
 from dsched.scheduler.view.column import order, select
+from dsched.scheduler.view.knowledge import calibration_text
 from dsched.scheduler.view.market import NODES, OFFERS
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.wire.api import Offer
@@ -55,6 +56,26 @@ def nodes(ctx: typer.Context) -> None:
     terminal.rows(NODES, rows, moment(client.health()))
     if not rows and terminal.output in ("table", "wide"):
         terminal.say("no nodes: nothing is being paid for")
+
+
+def market(
+    ctx: typer.Context,
+    action: Annotated[str, typer.Argument(metavar="[calibration]", show_default=False)] = "calibration",
+) -> None:
+    """How good the predictions of interruptions were.
+
+    Every market hour each spot machine that runs gets one: will it be interrupted within the hour? Below the table
+    stand the pools that are left alone for now.
+    """
+    terminal = here(ctx)
+    if action != "calibration":
+        raise trouble("E100", f"market shows calibration, not {action!r}", "dsched market calibration")
+    client = terminal.client()
+    known = client.calibration()
+    now = moment(client.health())
+    terminal.value(
+        dict(known), calibration_text(known, now, width=terminal.width, colour=terminal.colour), "calibration"
+    )
 
 
 def _wanted(offer: Offer, gpu: str, place: str, market: str) -> bool:

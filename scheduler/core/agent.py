@@ -5,10 +5,10 @@ from __future__ import annotations
 from dsched.scheduler.core import learning, lifecycle
 from dsched.scheduler.core.budget import affordable
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.effect import CallRenew, SendAlert, TellLeave, TellStop
 from dsched.scheduler.core.holding import avoiding, leave, release
 from dsched.scheduler.core.message import (
     AgentHello,
-    CallRenew,
     CheckpointSaved,
     FactLost,
     FirstStep,
@@ -17,10 +17,7 @@ from dsched.scheduler.core.message import (
     RanksStarted,
     Refusal,
     RenewLease,
-    SendAlert,
     SetupBroke,
-    TellLeave,
-    TellStop,
 )
 from dsched.scheduler.core.snapshot import Alert, Job, Node
 from dsched.scheduler.core.state import JobState, NodeFact, NodeState

@@ -15,10 +15,10 @@ from typing import Final
 
 from dsched.scheduler.core.budget import room
 from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.effect import WakeAt
 from dsched.scheduler.core.elastic.keep import shrinks
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.message import WakeAt
 from dsched.scheduler.core.placement import Question
 from dsched.scheduler.core.snapshot import Job, Kind, PoolMemory, QueueKey, State
 from dsched.scheduler.core.state import NodeState

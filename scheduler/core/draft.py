@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeVar
 
+from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Change, Event
-from dsched.scheduler.core.message import Effect
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
 from dsched.scheduler.core.state import JOB, NODE, JobFact, NodeFact, NodeState, step

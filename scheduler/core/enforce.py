@@ -11,9 +11,10 @@ from typing import Final
 from dsched.scheduler.core import lifecycle
 from dsched.scheduler.core.budget import ceiling, totals
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.effect import SendAlert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import release
-from dsched.scheduler.core.message import SendAlert, SetBudget
+from dsched.scheduler.core.message import SetBudget
 from dsched.scheduler.core.snapshot import After, Alert, Budget, Job, State
 from dsched.scheduler.core.state import JobFact, JobState
 from dsched.scheduler.core.units import Charge, Millis, charge, text, to_charge, to_micro_usd

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dsched.scheduler.core import hazard, ledger, lifecycle, orphan, setback
 from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.effect import CallTerminate
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, avoiding, leave, met, remember
-from dsched.scheduler.core.message import CallTerminate, ClockJumped, NodeNoticed, NodesSeen, SeenNode
+from dsched.scheduler.core.message import ClockJumped, NodeNoticed, NodesSeen, SeenNode
 from dsched.scheduler.core.snapshot import Intent, Job, Node, PoolMemory
 from dsched.scheduler.core.state import INTENT, IntentFact, IntentState, JobFact, JobState, NodeFact, NodeState, step
 from dsched.scheduler.core.units import Instant, Millis
@@ -195,7 +196,7 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
     and what waits moves with the clock.
     """
     moved = setback.follow(draft, Millis(-message.set_by)) if message.set_by < 0 else []
-    wait = draft.policy.lease if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
+    wait = _longest(draft, message) if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
     until = Instant(draft.now.wall + wait + draft.terms.proof_margin)
     if wait:
         draft.set("proofs_from", max(until, draft.state.proofs_from))
@@ -203,6 +204,12 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
     held = f": for {(until - draft.now.wall) / 1_000:.0f} s no lease counts as over by its time" if wait else ""
     why = f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{held}"
     draft.say("clock.jumped", *moved, why=why)
+
+
+def _longest(draft: Draft, message: ClockJumped) -> Millis:
+    """For how long agents may hold leases of before the jump: longer than one grant, if the clock was set back first."""
+    before = draft.now.wall - message.set_by
+    return Millis(max([draft.policy.lease, *(node.lease_until - before for node in draft.state.nodes.values())]))
 
 
 def _booted_too_long(draft: Draft, node: Node) -> bool:

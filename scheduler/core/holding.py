@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from dsched.scheduler.core import hazard, ledger
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.effect import CallTerminate, TellLeave
 from dsched.scheduler.core.event import Change
-from dsched.scheduler.core.message import CallTerminate, TellLeave
 from dsched.scheduler.core.snapshot import Job, Node, PoolMemory, State
 from dsched.scheduler.core.state import NodeFact, NodeState
 from dsched.scheduler.core.units import Instant, Millis

@@ -9,17 +9,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.effect import TellCheckpoint, TellStart, TellStop, WakeAt
 from dsched.scheduler.core.elastic.keep import survivors
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.goodput import checkpoint_interval
 from dsched.scheduler.core.hazard import per_node
 from dsched.scheduler.core.holding import avoiding, release
-from dsched.scheduler.core.message import (
-    TellCheckpoint,
-    TellStart,
-    TellStop,
-    WakeAt,
-)
 from dsched.scheduler.core.snapshot import After, Attempt, Job, Node
 from dsched.scheduler.core.state import JobFact, JobState, NodeState
 from dsched.scheduler.core.units import HOUR, Instant, Millis

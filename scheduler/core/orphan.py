@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from dsched.scheduler.core import ledger
 from dsched.scheduler.core.draft import Draft
-from dsched.scheduler.core.message import CallTerminate, SeenNode
+from dsched.scheduler.core.effect import CallTerminate
+from dsched.scheduler.core.message import SeenNode
 from dsched.scheduler.core.snapshot import LedgerEntry, Node, Orphan
 from dsched.scheduler.core.units import Instant, Millis, charge
 

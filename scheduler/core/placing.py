@@ -13,22 +13,20 @@ from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.discount import discounted
 from dsched.scheduler.core.draft import Dice, Draft, insert
+from dsched.scheduler.core.effect import CallLaunch, SendAlert, WakeAt
 from dsched.scheduler.core.elastic.review import watch_prices
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import ask_end, leave, met, remembered
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.message import (
-    CallLaunch,
     Launched,
     LaunchRefused,
     LaunchUnanswered,
     OffersSeen,
     Refusal,
     RefusedBy,
-    SendAlert,
     Submit,
-    WakeAt,
 )
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import feasible_deadline, plan

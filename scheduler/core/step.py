@@ -15,6 +15,7 @@ from typing import Any
 from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, spotshare, taking, wishes
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
+from dsched.scheduler.core.effect import CallObserve, Effect, SendAlert
 from dsched.scheduler.core.elastic import review
 from dsched.scheduler.core.event import Change, Event
 from dsched.scheduler.core.ledger import open_charge
@@ -22,10 +23,8 @@ from dsched.scheduler.core.message import (
     Act,
     AgentHello,
     AlertTried,
-    CallObserve,
     CheckpointSaved,
     ClockJumped,
-    Effect,
     FactLost,
     FirstStep,
     Launched,
@@ -42,7 +41,6 @@ from dsched.scheduler.core.message import (
     RanksStarted,
     RenewLease,
     Restarted,
-    SendAlert,
     SetBudget,
     SetupBroke,
     StepsMeasured,

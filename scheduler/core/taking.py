@@ -8,10 +8,10 @@ from typing import Any
 from dsched.scheduler.core import lifecycle, report
 from dsched.scheduler.core.discount import listed
 from dsched.scheduler.core.draft import Draft, insert
+from dsched.scheduler.core.effect import CallLaunch
 from dsched.scheduler.core.elastic.keep import kept
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.holding import assign
-from dsched.scheduler.core.message import CallLaunch
 from dsched.scheduler.core.placement import Placement
 from dsched.scheduler.core.snapshot import After, Decision, Intent, Job, Node, queue_class
 from dsched.scheduler.core.state import INTENT, IntentFact, IntentState, JobFact, JobState, NodeState, step

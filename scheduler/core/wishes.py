@@ -6,7 +6,8 @@ from typing import Final
 
 from dsched.scheduler.core import lifecycle
 from dsched.scheduler.core.draft import Draft, insert
-from dsched.scheduler.core.message import Act, Action, Refusal, Submit, TellCheckpoint
+from dsched.scheduler.core.effect import TellCheckpoint
+from dsched.scheduler.core.message import Act, Action, Refusal, Submit
 from dsched.scheduler.core.snapshot import After, Job
 from dsched.scheduler.core.state import TERMINAL, JobFact, JobState
 from dsched.scheduler.core.units import Millis

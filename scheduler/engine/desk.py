@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import structlog
 
+from dsched.scheduler.core.effect import TellCheckpoint, TellLeave, TellStart, TellStop
 from dsched.scheduler.core.message import (
     AgentHello,
     CheckpointSaved,
@@ -29,10 +30,6 @@ from dsched.scheduler.core.message import (
     Refusal,
     RenewLease,
     SetupBroke,
-    TellCheckpoint,
-    TellLeave,
-    TellStart,
-    TellStop,
 )
 from dsched.scheduler.core.snapshot import Intent, Progress
 from dsched.scheduler.core.units import Instant, Millis

@@ -10,15 +10,13 @@ from typing import Any, Final
 import structlog
 
 from dsched.providers.base import Leased, NodeRef, Provider, ProviderError
-from dsched.scheduler.core.message import (
+from dsched.scheduler.core.effect import (
     CallLaunch,
     CallObserve,
     CallRenew,
     CallTerminate,
     Effect,
     Foresee,
-    LaunchUnanswered,
-    Message,
     SendAlert,
     TellCheckpoint,
     TellLeave,
@@ -26,6 +24,7 @@ from dsched.scheduler.core.message import (
     TellStop,
     WakeAt,
 )
+from dsched.scheduler.core.message import LaunchUnanswered, Message
 from dsched.scheduler.core.snapshot import Intent
 from dsched.scheduler.core.timely.foresight import Request
 from dsched.scheduler.core.units import MINUTE, SECOND, Millis

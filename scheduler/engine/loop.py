@@ -19,8 +19,9 @@ from typing import Any, Final, Protocol
 import structlog
 
 from dsched.scheduler.core.draft import Dice
+from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.message import ClockJumped, Effect, Message, Place, Refusal
+from dsched.scheduler.core.message import ClockJumped, Message, Place, Refusal
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.terms import Terms

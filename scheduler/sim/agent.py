@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from dsched.scheduler.core.message import AgentHello, Group, RanksExited, TellLeave, TellStart, TellStop
+from dsched.scheduler.core.effect import TellLeave, TellStart, TellStop
+from dsched.scheduler.core.message import AgentHello, Group, RanksExited
 
 Key = tuple[str, int]  # a job and its generation
 Order = TellStart | TellStop | TellLeave

@@ -12,7 +12,8 @@ from hashlib import blake2b
 from random import Random
 from typing import Any, Final
 
-from dsched.scheduler.core.message import Effect, Message, Place, Restarted
+from dsched.scheduler.core.effect import Effect
+from dsched.scheduler.core.message import Message, Place, Restarted
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.terms import Terms
@@ -22,6 +23,7 @@ from dsched.scheduler.sim.clock import Agenda
 from dsched.scheduler.store.log import Log
 from dsched.scheduler.store.snapshot import load
 
+PASSES_MAX: Final = 100  # at one instant: a storm's handful of jobs needs two or three
 BREATH: Final = Millis(2)  # between passes of the planner, as in the loop
 
 
@@ -30,7 +32,10 @@ class Away(Exception):
 
 
 class Daemon:
-    """`carry` is called with each effect once its transaction is written."""
+    """`carry` is called with each effect once its transaction is written.
+
+    `patient`: the planner looks after all that is told at an instant, as after a batch of the loop; else after each.
+    """
 
     def __init__(
         self,
@@ -41,8 +46,9 @@ class Daemon:
         terms: Terms,
         carry: Callable[[Effect], None],
         taps: tuple[Tap, ...] = (),
+        patient: bool = True,
     ) -> None:
-        self.agenda, self.carry = agenda, carry
+        self.agenda, self.carry, self.patient = agenda, carry, patient
         self.up = True
         self.epoch = 0  # incarnations before this one: what an older one had under way is nobody's any more
         self.log = Log.in_memory()
@@ -56,14 +62,13 @@ class Daemon:
         return self.mind.state
 
     def tell(self, message: Message) -> Any:
-        """The core's answer, once it is durable. Raises Refusal, or Away.
-
-        The planner looks after all that is told at this instant, as after a batch of the loop.
-        """
+        """The core's answer, once it is durable. Raises Refusal, or Away."""
         if not self.up:
             raise Away
         answer = self._handle(message)
-        if self.state.dirty and not self._placing:
+        if not self.patient:
+            self._rest()
+        elif self.state.dirty and not self._placing:
             self._placing = True
             self.agenda.at(self.agenda.now.wall, self._place, self.epoch)
         return answer
@@ -95,6 +100,14 @@ class Daemon:
         if self.state.dirty:
             self._placing = True
             self.agenda.after(BREATH, self._place, epoch)
+
+    def _rest(self) -> None:
+        """Plan until there is nothing to plan. Raises RuntimeError for a planner that never comes to rest."""
+        for _ in range(PASSES_MAX):
+            if not self.state.dirty:
+                return
+            self._handle(Place())
+        raise RuntimeError(f"{PASSES_MAX} passes at one instant: the planner never comes to rest")
 
     def _handle(self, message: Message) -> Any:
         step = self.mind.handle(message, self.agenda.now)

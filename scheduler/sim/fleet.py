@@ -12,6 +12,7 @@ from typing import Final
 
 from dsched.providers.base import NodeRef
 from dsched.providers.fake.cloud import FakeCloud, Machine
+from dsched.scheduler.core.effect import TellStart, TellStop
 from dsched.scheduler.core.hardware import Shape
 from dsched.scheduler.core.message import (
     CheckpointSaved,
@@ -22,8 +23,6 @@ from dsched.scheduler.core.message import (
     RanksStarted,
     Refusal,
     RenewLease,
-    TellStart,
-    TellStop,
 )
 from dsched.scheduler.core.units import SECOND, Instant, Millis
 from dsched.scheduler.sim.agent import RUNNING, STOPPING, Agent, Key, Order

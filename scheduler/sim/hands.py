@@ -11,25 +11,21 @@ from typing import Any, Final, TypeVar
 from dsched.providers.base import NodeRef, Notice, NoticeKind, ProviderError
 from dsched.providers.fake.cloud import FakeCloud
 from dsched.providers.fake.provider import FakeProvider
-from dsched.scheduler.core.hardware import Shape
-from dsched.scheduler.core.market import Pool
-from dsched.scheduler.core.message import (
-    AlertTried,
+from dsched.scheduler.core.effect import (
     CallLaunch,
     CallObserve,
     CallRenew,
     CallTerminate,
     Effect,
-    Message,
-    NodesSeen,
-    OffersSeen,
     SendAlert,
     TellLeave,
     TellStart,
     TellStop,
-    Tick,
     WakeAt,
 )
+from dsched.scheduler.core.hardware import Shape
+from dsched.scheduler.core.market import Pool
+from dsched.scheduler.core.message import AlertTried, Message, NodesSeen, OffersSeen, Tick
 from dsched.scheduler.core.units import SECOND, Instant, Millis
 from dsched.scheduler.engine.translate import launch_of, launched, noticed, seen
 from dsched.scheduler.sim.clock import Agenda

@@ -30,6 +30,7 @@ error is {"error": Problem}.
     GET  /v1/budgets              [Budget]
     PUT  /v1/budgets/{name}       {"limit": "12.50" | null} -> Budget
     PUT  /v1/bundles/{sha256}     tar.gz bytes -> 204
+    GET  /v1/market/calibration   Calibration
     GET  /v1/checks               [Check], the daemon's part of `dsched doctor`
 """
 
@@ -275,6 +276,33 @@ class LogLine(TypedDict):
     rank: int
     offset: int  # of the next byte
     text: str
+
+
+class CalibrationRow(TypedDict):
+    """Predictions of about one size: honest ones come true as often as they say."""
+
+    low: float  # chance, 0..1
+    high: float
+    count: int
+    predicted: float  # mean chance
+    happened: float  # share
+
+
+class Cooling(TypedDict):
+    pool: str
+    left_s: float  # market
+    why: str
+    refusals: int  # in a row
+    interruptions: int
+
+
+class Calibration(TypedDict):
+    count: int  # predictions judged
+    brier: float | None  # 0 is perfect
+    base: float | None  # of whoever always says the average
+    skill: float | None  # 1 - brier / base
+    rows: list[CalibrationRow]
+    cooling: list[Cooling]
 
 
 class Check(TypedDict):

@@ -24,6 +24,7 @@ MAY = {
     "GET /v1/health": EVERYBODY,
     "GET /v1/metrics": EVERYBODY,
     "GET /v1/checks": EVERYBODY,
+    "GET /v1/market/calibration": EVERYBODY,
     "POST /v1/plan": EVERYBODY,
     "POST /v1/jobs": SUBMITTERS,
     "GET /v1/jobs": EVERYBODY,

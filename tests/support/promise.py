@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from dsched.scheduler.core.deadline.outlook import Library
+from dsched.scheduler.core.effect import Foresee
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.message import Foresee, MarketForeseen, Restarted
+from dsched.scheduler.core.message import MarketForeseen, Restarted
 from dsched.scheduler.core.snapshot import Progress, State
 from dsched.scheduler.core.state import TERMINAL, JobState, NodeState
 from dsched.scheduler.core.timely.foresight import Foreseen, outlook

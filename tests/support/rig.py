@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.message import Effect, OffersSeen
+from dsched.scheduler.core.message import OffersSeen
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.terms import Terms

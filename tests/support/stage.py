@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from dsched.scheduler.core.effect import CallLaunch, Effect, TellStart, TellStop
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.hardware import Accelerator, Shape
 from dsched.scheduler.core.job import Need, Spec
@@ -15,9 +16,7 @@ from dsched.scheduler.core.message import (
     Act,
     Action,
     AgentHello,
-    CallLaunch,
     CheckpointSaved,
-    Effect,
     Launched,
     LaunchRefused,
     Message,
@@ -30,8 +29,6 @@ from dsched.scheduler.core.message import (
     RefusedBy,
     SeenNode,
     Submit,
-    TellStart,
-    TellStop,
     Tick,
 )
 from dsched.scheduler.core.placement import Policy

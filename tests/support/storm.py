@@ -12,6 +12,17 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from dsched.scheduler.core.effect import (
+    CallLaunch,
+    CallObserve,
+    CallRenew,
+    CallTerminate,
+    Effect,
+    SendAlert,
+    TellLeave,
+    TellStart,
+    TellStop,
+)
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.message import (
@@ -19,12 +30,7 @@ from dsched.scheduler.core.message import (
     Action,
     AgentHello,
     AlertTried,
-    CallLaunch,
-    CallObserve,
-    CallRenew,
-    CallTerminate,
     CheckpointSaved,
-    Effect,
     Group,
     Launched,
     LaunchRefused,
@@ -41,13 +47,9 @@ from dsched.scheduler.core.message import (
     RenewLease,
     Restarted,
     SeenNode,
-    SendAlert,
     SetBudget,
     SetupBroke,
     Submit,
-    TellLeave,
-    TellStart,
-    TellStop,
     Tick,
 )
 from dsched.scheduler.core.placement import Policy

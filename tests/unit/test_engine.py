@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from dsched.providers.base import Ambiguous, NodeRef
-from dsched.scheduler.core.message import (
-    CallLaunch,
-    CallObserve,
-    CallRenew,
-    CallTerminate,
-    Launched,
-    LaunchUnanswered,
-    SeenNode,
-    Submit,
-)
+from dsched.scheduler.core.effect import CallLaunch, CallObserve, CallRenew, CallTerminate
+from dsched.scheduler.core.message import Launched, LaunchUnanswered, SeenNode, Submit
 from dsched.scheduler.core.units import MINUTE, Instant
 from dsched.scheduler.engine import execute
 from dsched.scheduler.engine.desk import Desk

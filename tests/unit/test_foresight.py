@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dsched.scheduler.core.deadline.outlook import Library, Outlook
-from dsched.scheduler.core.message import Foresee, MarketForeseen
+from dsched.scheduler.core.effect import Foresee
+from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.sighting import Sight, Sighting
 from dsched.scheduler.core.timely.foresight import Foreseen, Request
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, price

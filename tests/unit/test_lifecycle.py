@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from dsched.scheduler.core.effect import CallLaunch, CallTerminate, TellCheckpoint, TellStart, TellStop
 from dsched.scheduler.core.job import Checkpointing
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.message import (
     Action,
     AgentHello,
-    CallLaunch,
-    CallTerminate,
     Group,
     LaunchUnanswered,
     Refusal,
@@ -20,9 +19,6 @@ from dsched.scheduler.core.message import (
     RenewLease,
     Restarted,
     Submit,
-    TellCheckpoint,
-    TellStart,
-    TellStop,
 )
 from dsched.scheduler.core.snapshot import After
 from dsched.scheduler.core.state import JobState, NodeState

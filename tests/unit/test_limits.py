@@ -9,9 +9,9 @@ import pytest
 from dsched.providers.catalog import places
 from dsched.scheduler.config import Config, ConfigError, check
 from dsched.scheduler.core.discount import Discount, discounted, listed
+from dsched.scheduler.core.effect import CallLaunch
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market
-from dsched.scheduler.core.message import CallLaunch
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.power import burden, watts
 from dsched.scheduler.core.report import Why

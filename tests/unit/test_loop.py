@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dsched.scheduler.core.message import CallLaunch, OffersSeen, Refusal, Submit
+from dsched.scheduler.core.effect import CallLaunch
+from dsched.scheduler.core.message import OffersSeen, Refusal, Submit
 from tests.support.rig import Rig, settle
 from tests.support.stage import spec
 

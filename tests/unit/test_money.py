@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dsched.scheduler.core.message import Action, CallTerminate, Refusal, RenewLease, SendAlert, SetBudget, TellStop
+from dsched.scheduler.core.effect import CallTerminate, SendAlert, TellStop
+from dsched.scheduler.core.message import Action, Refusal, RenewLease, SetBudget
 from dsched.scheduler.core.snapshot import LedgerEntry
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, price, to_micro_usd, usd

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from dsched.scheduler.core.message import (
-    Action,
-    AgentHello,
-    CallTerminate,
-    Group,
-    RanksExited,
-    Restarted,
-    SetupBroke,
-    TellStart,
-    TellStop,
-)
+from dsched.scheduler.core.effect import CallTerminate, TellStart, TellStop
+from dsched.scheduler.core.message import Action, AgentHello, Group, RanksExited, Restarted, SetupBroke
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import Instant
 from tests.support.stage import Stage, offer, spec

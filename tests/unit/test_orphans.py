@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsched.scheduler.core.message import CallTerminate, SeenNode
+from dsched.scheduler.core.effect import CallTerminate
+from dsched.scheduler.core.message import SeenNode
 from dsched.scheduler.core.snapshot import LedgerEntry
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Instant, Moment, price
 from tests.support.stage import Stage, offer, pool

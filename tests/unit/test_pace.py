@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from dsched.scheduler.core.message import CallLaunch, Submit
+from dsched.scheduler.core.effect import CallLaunch
+from dsched.scheduler.core.message import Submit
 from dsched.scheduler.engine.pace import PATIENCE_SECONDS, QUICK_SECONDS, Pace
 from tests.support.rig import Rig, settle
 from tests.support.stage import spec

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from dsched.scheduler.core import asking
+from dsched.scheduler.core.effect import CallLaunch
 from dsched.scheduler.core.job import Spec
-from dsched.scheduler.core.message import CallLaunch, OffersSeen, Place, Submit
+from dsched.scheduler.core.message import OffersSeen, Place, Submit
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.step import handle
 from dsched.scheduler.core.units import price

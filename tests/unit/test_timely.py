@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.message import CallLaunch, Restarted, TellStop, WakeAt
+from dsched.scheduler.core.message import Restarted
 from dsched.scheduler.core.snapshot import Progress
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsched.scheduler.core.message import CallLaunch, RefusedBy, SetBudget, TellStart
+from dsched.scheduler.core.effect import CallLaunch, TellStart
+from dsched.scheduler.core.message import RefusedBy, SetBudget
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import Instant, usd
 from tests.support.stage import Stage, offer, spec

@@ -15,7 +15,8 @@ from dsched.scheduler.core import lifecycle, taking
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.draft import Draft, insert
-from dsched.scheduler.core.message import Foresee, MarketForeseen, WakeAt
+from dsched.scheduler.core.effect import Foresee, WakeAt
+from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Report
 from dsched.scheduler.core.snapshot import After, Job, State, queue_class

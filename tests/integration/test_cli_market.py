@@ -1,0 +1,53 @@
+"""`dsched market`: predictions beside what happened, and the pools that are left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cli import dsched as call
+from tests.support.fake_api import FakeApi, serving
+from tests.tui import fleet
+
+JUDGED: dict[str, Any] = {
+    "count": 40, "brier": 0.04, "base": 0.05, "skill": 0.2,
+    "rows": [{"low": 0.05, "high": 0.1, "count": 40, "predicted": 0.07, "happened": 0.05}],
+    "cooling": [{"pool": fleet.pool(0), "left_s": 600.0, "why": "sold out\x1b[2J", "refusals": 2, "interruptions": 1}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    with serving(tmp_path / "api.sock") as fake:
+        fake.on("GET", "/v1/health", fleet.health([]))
+        fake.on("GET", "/v1/market/calibration", JUDGED)
+        monkeypatch.setenv("DSCHED_SERVER", str(fake.path))
+        monkeypatch.setenv("NO_COLOR", "1")
+        yield fake
+
+
+def test_the_table_sets_what_was_said_beside_what_came(api: FakeApi) -> None:
+    said = call("market", "calibration")
+    assert "40 predictions: Brier score 0.040, 20% better than always saying the average (0.050)" in said.out
+    assert "5% to 10%" in said.out
+    assert "COOLING DOWN" in said.out
+    assert "\x1b" not in said.out
+
+
+def test_programs_read_all_of_it(api: FakeApi) -> None:
+    assert json.loads(call("market", "-o", "json").out)["skill"] == 0.2
+
+
+def test_without_predictions_it_says_when_there_will_be_some(api: FakeApi) -> None:
+    api.on("GET", "/v1/market/calibration", JUDGED | {"count": 0, "brier": None, "skill": None, "cooling": []})
+    assert "no prediction has come due yet" in call("market").out
+
+
+def test_another_word_is_refused_with_the_right_one(api: FakeApi) -> None:
+    said = call("market", "weather")
+    assert said.code == 2
+    assert "dsched market calibration" in said.err
