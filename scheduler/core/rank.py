@@ -165,12 +165,13 @@ def value(
     """What `nodes` of this offer at `price` each are worth to the job; `boots`: at least one of them must be bought."""
     policy, market = demand.policy, demand.question.market
     hazard = nodes * node_hazard
-    every, share = useful(offer, nodes, node_hazard, demand)
+    started = delay(offer, demand).mean
+    every, share = useful(offer, nodes, node_hazard, started, demand)
     at = paced(offer.shape, nodes, demand)
     relative = at.speed / demand.reference.speed
     gang = MicroUsdPerHour(price * nodes)
     top = ceiling(offer, price, nodes, demand)
-    wait = market(delay(offer, demand).mean) if boots else Millis(0)
+    wait = market(started) if boots else Millis(0)
     carried = changeover.egress(policy.facts.egress, demand.luggage.at, offer.pool.place, demand.luggage.size)
     known = _work(gang, share, relative, wait, demand)
     watts = power.watts(offer.shape, nodes)
@@ -222,8 +223,8 @@ def delay(offer: Offer, demand: Demand) -> changeover.Believed:
     return changeover.believed(memory.delay, Millis(offer.boot + demand.policy.restart))
 
 
-def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tuple[Millis, float]:
-    """The checkpoint interval (market time) and the goodput of a gang of `nodes`.
+def useful(offer: Offer, nodes: int, node_hazard: float, delay: Millis, demand: Demand) -> tuple[Millis, float]:
+    """The checkpoint interval (market time) and the goodput of a gang of `nodes`; `delay` until they start, wall.
 
     An interruption of one node stops the gang. A notice long enough for a checkpoint spares the rework, but the
     interval does not count on it: notices get lost.
@@ -240,7 +241,7 @@ def useful(offer: Offer, nodes: int, node_hazard: float, demand: Demand) -> tupl
     else:
         every = market(policy.checkpoint_max)
     unwarned = min(hazard, nodes * policy.hazard_failure) if offer.notice >= stall else hazard
-    restart = market(max(Millis(policy.restart + offer.boot), delay(offer, demand).mean))
+    restart = market(max(Millis(policy.restart + offer.boot), delay))
     return every, goodput.goodput(hazard=hazard, unwarned=unwarned, restart=restart, write=write, every=every)
 
 
