@@ -58,6 +58,8 @@ class Demand:
     question: Question
     policy: Policy
     luggage: Luggage = field(default=Luggage())
+    paces: dict[tuple[str, int], pace.Pace] = field(default_factory=dict, compare=False, repr=False)
+    """By shape and nodes, as they are worked out: offers are many, shapes are few."""
 
 
 def reference(need: Need, question: Question) -> Reference:
@@ -208,8 +210,12 @@ def paced(shape: Shape, nodes: int, demand: Demand) -> pace.Pace:
     need = demand.need
     if need.model is None:
         return pace.Pace(nodes * speed(shape, need), 0.0)
-    found = pace.pace(need, shape, nodes, demand.question.speeds.get(need.model.name))
-    return found or pace.Pace(demand.reference.speed * goodput.LEAST, 0.0)
+    known = demand.paces.get((shape.name, nodes))
+    if known is None:
+        found = pace.pace(need, shape, nodes, demand.question.speeds.get(need.model.name))
+        known = found or pace.Pace(demand.reference.speed * goodput.LEAST, 0.0)
+        demand.paces[shape.name, nodes] = known
+    return known
 
 
 def delay(offer: Offer, demand: Demand) -> changeover.Believed:
