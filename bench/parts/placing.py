@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.parts.placing_hard import KINDS, Hardship, hardships
 from dsched.scheduler.core.deadline.baselines import LifetimeOracle
 from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.outlook import Library
@@ -73,11 +74,13 @@ class Played:
     worlds: dict[str, dict[str, object]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # CPU by part
     decision_ms: dict[str, float] = field(default_factory=dict)
+    hardships: list[Hardship] = field(default_factory=list)
     wall: float = 0.0
 
     def add(self, other: Played) -> None:
         self.cells += other.cells
         self.rows += other.rows
+        self.hardships += other.hardships
         for part, seconds in other.seconds.items():
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
         for name, ms in other.decision_ms.items():
@@ -92,9 +95,10 @@ def play(plan: Plan, *, workers: int) -> Played:
     chosen = [one for one in found if plan.only in one.name]
     for one in chosen:
         whole.worlds[one.name] = _describe(one)
-    tasks = [
-        (plan, one.name, changeover) for one in sorted(chosen, key=_weight, reverse=True) for changeover in CHANGEOVERS
-    ]
+    ordered = sorted(chosen, key=_weight, reverse=True)
+    tasks: list[tuple[Plan, str, float | str]] = [(plan, one.name, at) for one in ordered for at in CHANGEOVERS]
+    if "slack" in plan.policies:
+        tasks += [(plan, one.name, kind) for one in _hard(chosen) for kind in KINDS]
     with ProcessPoolExecutor(max_workers=workers) as pool:
         for part in pool.map(_play_task, tasks):
             whole.add(part)
@@ -153,10 +157,22 @@ def _describe(one: Set) -> dict[str, object]:
     }
 
 
-def _play_task(task: tuple[Plan, str, float]) -> Played:
-    plan, name, changeover = task
+def _hard(found: Sequence[Set]) -> list[Set]:
+    """One single and one multi set, each with the most zones."""
+    kinds = [[one for one in found if one.single is kind] for kind in (True, False)]
+    return [max(some, key=lambda one: sum(len(world.zones) for world in one.worlds)) for some in kinds if some]
+
+
+def _play_task(task: tuple[Plan, str, float | str]) -> Played:
+    """A changeover of a set, or one kind of mishap."""
+    plan, name, what = task
     one = next(one for one in _sets(plan.traces)[0] if one.name == name)
-    return _play_set(plan, one, changeover, one.ratios)
+    if isinstance(what, float):
+        return _play_set(plan, one, what, one.ratios)
+    clock = process_time()
+    part = Played(plan=plan, hardships=hardships(one, what, seed=plan.seed))
+    part.seconds["mishaps"] = process_time() - clock
+    return part
 
 
 def _play_set(plan: Plan, one: Set, changeover: float, ratios: Sequence[float]) -> Played:

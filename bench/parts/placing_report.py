@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from bench.parts.placing import PEERS, POLICIES, Played, Row
 from dsched.scheduler.core.deadline.cheapest import HOUR
@@ -29,6 +30,11 @@ def report(played: Played) -> Iterator[str]:
             yield from _policies(some, names, played.plan.seed)
             yield ""
             yield from _pivot(some, names)
+    if played.hardships:
+        yield ""
+        yield "in a less kind world, at the middle changeover; cost over the optimum of the kind one"
+        for it in played.hardships:
+            yield f"  {it.kind:<48} {it.set:<20} {it.policy:<6} {it.ratio:6.3f}  {it.misses} of {it.jobs} missed"
     yield ""
     yield from _tail(played, names)
 
@@ -117,7 +123,7 @@ def summary(played: Played, name: str) -> dict[str, float | int | None]:
         "single_mean": mean_over(single) if single else None,
         "multi_mean": mean_over(multi) if multi else None,
         "multi_p90": tail_over(multi) if multi else None,
-        "misses": sum(cell.misses for cell in mine),
+        "misses": sum(cell.misses for cell in mine) + sum(it.misses for it in played.hardships if it.policy == name),
         "worst_cell_loss": None if math.isnan(worst) else worst,
         "decision_ms": played.decision_ms.get(name),
     }
@@ -136,6 +142,7 @@ def as_json(played: Played, *, per_job: bool) -> dict[str, object]:
         "left_out": played.left_out,
         "cpu_seconds": played.seconds,
         "wall_seconds": played.wall,
+        "mishaps": [asdict(it) for it in played.hardships],
         "cells": [_cell(cell, peers) for cell in played.cells],
     }
     if per_job:
