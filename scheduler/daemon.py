@@ -34,6 +34,7 @@ from dsched.scheduler.core.sighting import streaks
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import HOUR, Instant, Millis
 from dsched.scheduler.doctor import checks, providers
+from dsched.scheduler.engine.again import Remaker
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.clock import Anchor, clock_since
 from dsched.scheduler.engine.control import Control
@@ -145,7 +146,11 @@ class Daemon:
             Bundles(state / "bundles"),
             self.store.queries,
             extras=Extras(
-                gauges=self._gauges, checks=self._checks, busy=self._busy, calibration=self.forecasts.calibration
+                gauges=self._gauges,
+                checks=self._checks,
+                busy=self._busy,
+                calibration=self.forecasts.calibration,
+                again=Remaker(self.loop, self.foreseer).again,
             ),
         )
         await serve(app, self.config.socket, stop)

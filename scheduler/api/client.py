@@ -123,8 +123,9 @@ class Client:
     def plan(self, submit: Submit) -> Plan:
         return cast(Plan, self._call("POST", "/v1/plan", submit, repeat=True))
 
-    def explain(self, job: str) -> list[Plan]:
-        return cast(list[Plan], self._items(f"{_job(job)}/explain"))
+    def explain(self, job: str, *, flips: bool = False) -> list[Plan]:
+        """The stored decisions, newest last; `flips`: with what would change the newest."""
+        return cast(list[Plan], self._items(f"{_job(job)}/explain", {"flips": "1" if flips else ""}))
 
     def attempts(self, job: str) -> list[Attempt]:
         return cast(list[Attempt], self._items(f"{_job(job)}/attempts"))

@@ -156,6 +156,10 @@ def nothing_judged() -> Calibration:
     return judge([])
 
 
+async def never_again(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {}
+
+
 def never_busy() -> str:
     return ""
 
@@ -167,6 +171,7 @@ class Extras:
     gauges: Callable[[], Mapping[str, float]] = field(default=dict)  # more figures for /v1/metrics: name -> value
     checks: Callable[[], Awaitable[list[Check]]] = no_checks  # more findings for /v1/checks
     calibration: Callable[[], Calibration] = nothing_judged  # how good predictions of interruptions were
+    again: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]] = never_again  # a stored decision, made anew
     busy: Callable[[], str] = never_busy  # why no change is taken now (the store is behind), or ""
 
 

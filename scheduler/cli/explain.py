@@ -29,7 +29,7 @@ def explain(
     terminal = here(ctx)
     client = terminal.client()
     found = client.job(job)
-    plans = client.explain(found["id"])
+    plans = client.explain(found["id"], flips=True)
     if terminal.json:
         terminal.rows((), plans if all else plans[-1:], moment(client.health()))
         return

@@ -45,6 +45,11 @@ class Foreseer:
             log.warning("foresee.failed", error=str(error) or type(error).__name__)
         self._loop.post(MarketForeseen(request=request, foreseen=found))
 
+    async def remake(self, request: Request) -> Outlook:
+        """For a question, not for the core. Raises as `make` does, and TimeoutError."""
+        async with self._turn, asyncio.timeout(PATIENCE):
+            return await self.make(request)
+
     async def make(self, request: Request) -> Outlook:
         """Raises OSError or IncompleteReadError when the process has ended."""
         process = self._process

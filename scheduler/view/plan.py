@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dsched.scheduler.core.units import Moment
 from dsched.scheduler.view.column import Column, standard
+from dsched.scheduler.view.deadline import deadline_text
 from dsched.scheduler.view.market import plan_columns
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import paint, table
@@ -36,6 +37,8 @@ def plan_text(
         text += [*table(shown, lines, now, width=width, colour=colour), ""]
     mark = paint("▶", "good", colour=colour) if plan["chosen"] else paint("✗", "bad", colour=colour)
     text.append(f"{mark} {show(plan['summary'], 500)}")
+    if told := plan.get("deadline"):
+        text += deadline_text(told, now)
     text += _rest(plan, len(lines))
     return text
 

@@ -14,7 +14,7 @@ error is {"error": Problem}.
                                   which are kept: oldest, dearest
     GET  /v1/jobs/{id}            Job; {id} may be a unique name or id
     POST /v1/jobs/{id}/{action}   Act -> Job; action: cancel pause resume migrate checkpoint
-    GET  /v1/jobs/{id}/explain    [Plan], the stored decisions, newest last
+    GET  /v1/jobs/{id}/explain    [Plan], the stored decisions, newest last ?flips= what would change it
     GET  /v1/jobs/{id}/attempts   [Attempt]
     GET  /v1/jobs/{id}/bill       Bill
     GET  /v1/jobs/{id}/logs       application/x-ndjson of LogLine ?rank=&generation=&offset=&follow=
@@ -159,6 +159,37 @@ class Line(TypedDict):
     co2_kg: NotRequired[float]  # the same by the grid of the region, where that is known
 
 
+class Flip(TypedDict):
+    """A number, and where it would change the decision."""
+
+    what: str  # "price" ($/h), "hazard" (factor on the age law), "deadline" (market s)
+    option: str  # "{pool id}*{nodes}"; "" for the deadline
+    now: float
+    at: float
+    then: str | None  # what would be chosen there; None: it would wait
+
+
+class Deadline(TypedDict):
+    """What the deadline policy saw and wanted. Times are market time."""
+
+    policy: str  # that decided
+    rule: str  # that is set
+    target: str | None  # an option; None: it waits
+    fallbacks: list[str]
+    revisit: int  # ms: asked again
+    slack_s: float
+    slack_price: float | None  # $ per hour of slack
+    net: bool  # the safety net decided
+    net_at: int | None  # ms: the last instant at which sure capacity still ends in time
+    costs: dict[str, float | None]  # option -> expected $ to the end; "" for waiting
+    terms: dict[str, Any]
+    outlook: dict[str, Any] | None  # what was foreseen, and of what
+    observation: dict[str, Any]
+    same: NotRequired[bool | None]  # made again, it is the same; None: it could not be made again
+    flips: NotRequired[list[Flip]]
+    note: NotRequired[str]
+
+
 class Plan(TypedDict):
     id: str
     job: str  # "" for a dry run
@@ -170,6 +201,7 @@ class Plan(TypedDict):
     summary: str  # one sentence
     lines: list[Line]  # chosen first, then by expected cost, then the refused
     refused: dict[str, int]  # code -> count
+    deadline: NotRequired[Deadline]  # of jobs with a deadline and known work
 
 
 class Offer(TypedDict):

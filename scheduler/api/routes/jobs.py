@@ -206,10 +206,15 @@ def _would_migrate(api: Api, action: Action, job: Job, to: tuple[str, ...]) -> d
     return {"plan": {**plan, "job": job.id}, "gain": {"per_hour": gain, "from": text(now), "to": price}}
 
 
+class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
+    flips: bool = False
+
+
 async def explain(api: Api, call: Call) -> Response:
     """The stored decisions about a job, newest last.
 
     Of jobs that wait for the same, only the first has a decision stored: the others are answered with what holds now.
+    With `flips` the newest decision under a deadline is made again, and what would change it is searched.
     """
     job = await find(api, call.part("id"))
     stored = await asyncio.to_thread(api.queries.decisions, job.id)
@@ -217,9 +222,10 @@ async def explain(api: Api, call: Call) -> Response:
     if not stored and job.state is JobState.QUEUED:
         at = api.control.now().market
         return answer.items([{**api.control.dry_run(job.spec), "id": "", "job": job.id, "name": name, "at": at}])
-    return answer.items(
-        {**made.report, "id": made.id, "job": job.id, "name": name, "at": made.at.market} for made in stored
-    )
+    plans = [{**made.report, "id": made.id, "job": job.id, "name": name, "at": made.at.market} for made in stored]
+    if call.query.flips and plans and (told := plans[-1].get("deadline")):
+        plans[-1]["deadline"] = {**told, **await api.extras.again(told)}
+    return answer.items(plans)
 
 
 async def attempts(api: Api, call: Call) -> Response:
@@ -263,7 +269,14 @@ ROUTES: Final = (
     ),
     Route(method="GET", path="/v1/jobs", permission=_P.SEE, handler=list_jobs, query=JobsQuery, answer=list[wire.Job]),
     Route(method="GET", path="/v1/jobs/{id}", permission=_P.SEE, handler=show, answer=wire.Job),
-    Route(method="GET", path="/v1/jobs/{id}/explain", permission=_P.SEE, handler=explain, answer=list[wire.Plan]),
+    Route(
+        method="GET",
+        path="/v1/jobs/{id}/explain",
+        permission=_P.SEE,
+        handler=explain,
+        query=ExplainQuery,
+        answer=list[wire.Plan],
+    ),
     Route(method="GET", path="/v1/jobs/{id}/attempts", permission=_P.SEE, handler=attempts, answer=list[wire.Attempt]),
     Route(method="GET", path="/v1/jobs/{id}/bill", permission=_P.SEE, handler=show_bill, answer=wire.Bill),
     Route(

@@ -1,0 +1,50 @@
+"""Make a stored decision again, with the outlook that it had: asked by `explain`, in a thread, so that nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from dsched.scheduler.core.deadline.view import Observation
+from dsched.scheduler.core.timely import words
+from dsched.scheduler.core.timely.flip import Again, again
+from dsched.scheduler.core.timely.foresight import Request
+from dsched.scheduler.core.timely.rule import Terms
+from dsched.scheduler.engine.foresee import Foreseer
+from dsched.scheduler.engine.loop import Loop
+
+GONE = "it cannot be made again: the market journal does not reach back so far, or it was decided by another version"
+
+
+class Remaker:
+    """Implements the API's `again`."""
+
+    def __init__(self, loop: Loop, foreseer: Foreseer) -> None:
+        self._loop, self._foreseer = loop, foreseer
+
+    async def again(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """For the `deadline` part of a stored plan: whether the same is decided again, and what would flip it."""
+        try:
+            seen, terms = words.from_wire(dict(told), None)
+            outlook = await self._outlook(told["outlook"])
+        except (KeyError, TypeError, ValueError, OSError, EOFError, TimeoutError):
+            return {"same": None, "flips": [], "note": GONE}
+        policy = replace(self._loop.policy, deadline_policy=str(told["rule"]))
+        made = await asyncio.to_thread(self._make, replace(seen, outlook=outlook), terms, policy)
+        same = made.decision.target == told["target"]
+        return {"same": same, "flips": [asdict(flip) for flip in made.flips], "note": "" if same else GONE}
+
+    def _make(self, seen: Observation, terms: Terms, policy: Any) -> Again:
+        return again(seen, terms, policy, scale=self._loop.state.scale)
+
+    async def _outlook(self, told: Mapping[str, Any] | None) -> Any:
+        """The outlook that was used: still held, or made anew of the journal as it stood then."""
+        if told is None:
+            return None
+        request = Request.from_wire(told)
+        held = self._loop.state.outlooks.get(request.base)
+        if held is not None and held.request == request:
+            return held.outlook
+        return await self._foreseer.remake(request)

@@ -1,0 +1,90 @@
+"""A stored decision made again, and the price, hazard or deadline that would flip it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsched.scheduler.core.deadline.outlook import Library
+from dsched.scheduler.core.effect import Foresee
+from dsched.scheduler.core.message import MarketForeseen
+from dsched.scheduler.core.timely import words
+from dsched.scheduler.core.timely.flip import Again, again
+from dsched.scheduler.core.timely.foresight import Foreseen
+from dsched.scheduler.core.units import Instant, Moment
+from dsched.scheduler.engine.seer import foreseen
+from dsched.scheduler.view.deadline import deadline_text
+from tests.support.stage import Stage, offer
+from tests.unit.test_timely import OTHER, SPOT, SURE, A, B, deadline_of, on_demand, stage, wish
+
+
+def remade(s: Stage, outlook: Any = None) -> Again:
+    """As the API does it: from the JSON that was stored."""
+    seen, terms = words.from_wire(json.loads(json.dumps(deadline_of(s))), outlook)
+    return again(seen, terms, s.policy, scale=s.state.scale)
+
+
+def placed(within: float, **how: Any) -> Stage:
+    s = stage(offer(A, 10.0), offer(B, 12.0), on_demand(), **how)
+    s.submit(wish(work=10, within=within))
+    return s
+
+
+def test_the_stored_decision_is_made_again() -> None:
+    s = placed(20)
+    assert remade(s).decision.target == deadline_of(s)["target"] == f"{SPOT}*1"
+
+
+def test_it_names_the_price_at_which_another_place_is_taken() -> None:
+    flip = next(f for f in remade(placed(20)).flips if f.what == "price" and f.option == f"{SPOT}*1")
+    assert flip.now == 10
+    assert flip.at == pytest.approx(12, rel=0.01)
+    assert flip.then == f"{OTHER}*1"
+
+
+def test_it_names_the_price_at_which_a_rival_wins() -> None:
+    flip = next(f for f in remade(placed(20)).flips if f.option == f"{OTHER}*1")
+    assert flip.at == pytest.approx(10, rel=0.01)
+    assert flip.then == f"{OTHER}*1"
+
+
+def test_it_names_the_deadline_that_needs_sure_capacity() -> None:
+    flip = next(f for f in remade(placed(20)).flips if f.what == "deadline")
+    hours = (flip.at - 1_000) / 3600
+    assert 10 < hours < 10.6
+    assert flip.then == f"{SURE}*1"
+
+
+def test_a_later_deadline_would_let_it_wait() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand(), policy="greedy")
+    s.submit(wish(work=10, within=10.1))
+    flip = next(f for f in remade(s).flips if f.what == "deadline" and f.at > f.now)
+    assert flip.then is None
+
+
+def test_with_an_outlook_the_hazard_flips_it_too(tmp_path: Path) -> None:
+    s = stage(offer(A, 10.0), offer(B, 12.0), on_demand(), policy="slack")
+    s.submit(wish(work=10, within=20))
+    (effect,) = s.asked(Foresee)
+    made = foreseen(effect.request, tmp_path, Library())
+    s.tell(MarketForeseen(request=effect.request, foreseen=Foreseen(request=effect.request, outlook=made)))
+    s.submit(wish(work=8, within=20))
+    found = remade(s, made)
+    assert found.decision.target == deadline_of(s)["target"]
+    assert "hazard" in {flip.what for flip in found.flips}
+
+
+def test_the_text_says_it_in_words() -> None:
+    s = placed(20)
+    told = {**deadline_of(s), "same": True, "note": "", "flips": [vars_of(flip) for flip in remade(s).flips]}
+    text = "\n".join(deadline_text(told, Moment(Instant(1_000_000), Instant(1_000_000))))  # type: ignore[arg-type]
+    assert "deadline: slack 10h00m" in text
+    assert f"would change: local/{A} p5.48xlarge spot above $12.01/h (+20%)" in text
+    assert "would change: a deadline before" in text
+
+
+def vars_of(flip: Any) -> dict[str, Any]:
+    return {name: getattr(flip, name) for name in ("what", "option", "now", "at", "then")}
