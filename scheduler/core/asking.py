@@ -20,7 +20,7 @@ from dsched.scheduler.core.elastic.keep import shrinks
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Question
-from dsched.scheduler.core.snapshot import Job, Kind, PoolMemory, QueueKey, State
+from dsched.scheduler.core.snapshot import Job, Kind, Node, PoolMemory, QueueKey, State
 from dsched.scheduler.core.state import NodeState
 from dsched.scheduler.core.units import HOUR, Instant, Moment
 
@@ -80,12 +80,15 @@ def _delayed(draft: Draft, job: Job) -> bool:
     return True
 
 
-def ask(state: State, jobs: list[Job], now: Moment) -> Question:
-    """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry."""
+def ask(state: State, jobs: list[Job], now: Moment, *, heir: str = "") -> Question:
+    """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry.
+
+    Nodes that were freed for a job by preemption are idle for that job, the `heir`, alone.
+    """
     idle: dict[str, tuple[str, ...]] = {}
     asked: Counter[str] = Counter()
     for node in state.nodes.values():
-        if node.state is NodeState.READY and not node.job and not node.leaving:
+        if idle_for(state, node, heir, now):
             idle[node.pool.id] = (*idle.get(node.pool.id, ()), node.id)
         elif node.state is NodeState.REQUESTED:
             asked[node.pool.id] += 1
@@ -97,7 +100,16 @@ def ask(state: State, jobs: list[Job], now: Moment) -> Question:
         room=room(state, now),
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
+        speeds=state.speeds,
     )
+
+
+def idle_for(state: State, node: Node, heir: str, now: Moment) -> bool:
+    """Whether it stands idle, and is not kept for another job."""
+    if node.state is not NodeState.READY or node.job or node.leaving:
+        return False
+    kept_for, until = state.promised.get(node.id, ("", Instant(0)))
+    return kept_for in ("", heir) or now.wall > until
 
 
 def doubted(state: State, pool: str) -> bool:

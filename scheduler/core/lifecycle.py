@@ -270,6 +270,8 @@ def _settle_drain(draft: Draft, job: Job) -> None:
             end(draft, job, JobFact.CANCEL, job.reason)
         case After.NOTHING | After.MOVE:
             _again(draft, job, JobFact.REPLACE, "saved and quiet: moves on")
+        case After.YIELD:
+            _again(draft, job, JobFact.REPLACE, job.reason)
 
 
 def _rest(draft: Draft, job: Job, fact: JobFact, kind: str, why: str) -> None:

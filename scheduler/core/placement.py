@@ -63,7 +63,7 @@ class Policy:
     nodes_max: int = 64
     """Nodes in one gang. Larger ones need placement groups, which the providers do not offer yet."""
     urgent: Millis = Millis(2 * HOUR)
-    """Market. In a crowd, a job with less slack than this is served by its deadline, ahead of what others might save."""
+    """Market. In a crowd, a job with less slack than this is served by its deadline, ahead of what others may save."""
     patience: Millis = Millis(24 * HOUR)
     """Market. In a crowd, a job that has waited so long is served by its age: nobody is passed over for ever."""
     deadline_policy: str = "slack"
@@ -92,6 +92,12 @@ class Policy:
     """What our contracts take off list prices."""
     facts: Facts = field(default=NOTHING_KNOWN, repr=False, compare=False)
     """Public prices of egress and the carbon of grids."""
+    preempt_after: Millis = Millis(2 * MINUTE)
+    """Wall. A job that finds nothing waits so long before it takes nodes from lower ones: capacity comes and goes."""
+    preempt_ran: Millis = Millis(10 * MINUTE)
+    """Wall. What has run for less is not preempted: it would spend its life starting."""
+    preempt_max: int = 3
+    """Times that one job is preempted; after that it keeps what it has."""
     placements_max: int = 100
     """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
 
@@ -103,7 +109,19 @@ class Policy:
         positive: tuple[str, ...] = ("stale_after", "lease", "write", "checkpoint_max", "nodes_max", "placements_max")
         positive += ("hazard_weight", "hazard_half_life", "stale_list", "revisit", "revisit_wall", "moves_each")
         weights = ("energy_price", "carbon_price")
-        for name in (*positive, *weights, "restart", "cooldown", "hazard_spot", "hazard_failure", "urgent", "patience"):
+        for name in (
+            *positive,
+            *weights,
+            "restart",
+            "cooldown",
+            "hazard_spot",
+            "hazard_failure",
+            "urgent",
+            "patience",
+            "preempt_after",
+            "preempt_ran",
+            "preempt_max",
+        ):
             number = getattr(self, name)
             if not math.isfinite(number) or number < 0 or (number == 0 and name in positive):
                 raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")
@@ -131,7 +149,9 @@ class Question:
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
     """The catalog's models, so that the reference does not depend on what is on sale; others are read off offers."""
     speeds: Mapping[str, Measured] = field(default_factory=dict)  # by model
-    columns: object = field(default=None, compare=False)  # fleetplan.columns.Columns of these offers, where somebody has made them already
+    columns: object = field(
+        default=None, compare=False
+    )  # fleetplan.columns.Columns of these offers, where somebody has made them already
 
     def market(self, wall: Millis) -> Millis:
         """A wall duration in market time."""

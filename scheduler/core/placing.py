@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, report
+from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, preempt, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.discount import discounted
 from dsched.scheduler.core.draft import Dice, Draft, insert
@@ -62,18 +62,22 @@ def place(draft: Draft) -> None:
         draft.learn(state.delayed, "", state.hold_until)
         draft.do(WakeAt(at=state.hold_until))
         return
+    for heir in preempt.due(draft):
+        _plan(draft, [heir], heir=heir.id)
+        preempt.forget(draft, heir)
     jobs, rest = waiting(draft)
     for priority in sorted({job.spec.priority for job in jobs}, reverse=True) if any(map(timely, jobs)) else [None]:
         turn = jobs if priority is None else [job for job in jobs if job.spec.priority == priority]
         if left := obey.place(draft, turn):
             _plan(draft, left)
     obey.revisit(draft)
+    preempt.consider(draft)
     state.dirty = state.dirty or rest
 
 
-def _plan(draft: Draft, jobs: list[Job]) -> None:
+def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     state = draft.state
-    question = ask(state, jobs, draft.now)
+    question = ask(state, jobs, draft.now, heir=heir)
     answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
     decided, tried = set(), set()
     for chosen in answer.placements:

@@ -29,6 +29,7 @@ class After(StrEnum):
     PAUSE = "pause"
     CANCEL = "cancel"
     HOLD = "hold"  # the budget is spent: checkpoint, then hold
+    YIELD = "yield"  # to a job of higher priority: checkpoint, then queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Job:
     due: Instant = Instant(0)  # wall: not placed before (back-off)
     moves: int = 0
     interruptions: int = 0
+    yielded: int = 0  # times that it was preempted
     spent: Charge = Charge(0)
     baseline: Charge = Charge(0)  # the same intervals at the on-demand price of the same shape
     machine: Millis = Millis(0)  # market: time of machines booked, all of them together
@@ -336,6 +338,7 @@ class State:
     outlooks: dict[str, Any] = field(default_factory=dict)  # class of jobs -> timely.foresight.Foreseen
     foreseeing: dict[str, Instant] = field(default_factory=dict)  # class -> wall: when its outlook was asked for
     blind: dict[str, str] = field(default_factory=dict)  # job -> class: decided without its outlook
+    promised: dict[str, tuple[str, Instant]] = field(default_factory=dict)  # node -> job it is freed for, until
     said: dict[str, Instant] = field(default_factory=dict)  # job -> market: when it told last why it waits
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due
@@ -402,7 +405,7 @@ class State:
 
     def of_nodes(self) -> tuple[dict[str, Any], ...]:
         """What is known of nodes and forgotten with them."""
-        return self.heard, self.absent, self.asked, self.started
+        return self.heard, self.absent, self.asked, self.started, self.promised
 
     def forget_ended(self) -> None:
         """Keep the newest of the jobs that are over; the store has all of them."""
