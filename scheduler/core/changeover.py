@@ -71,6 +71,11 @@ def believed(delay: Delay, prior: Millis) -> Believed:
     return _log_normal(mean, spread / count)
 
 
+def wait(delay: Delay, boot: Millis, restart: Millis) -> Believed:
+    """Until a gang that is bought works: the typical boot, and what was measured once anything was."""
+    return believed(delay, boot or restart) if delay.count > 0 else Believed(boot, boot)
+
+
 def _log_normal(mean: float, variance: float) -> Believed:
     return Believed(
         Millis(round(math.exp(mean + variance / 2.0))), Millis(round(math.exp(mean + P90 * math.sqrt(variance))))

@@ -224,9 +224,8 @@ def delay(offer: Offer, demand: Demand) -> changeover.Believed:
     Until it was measured only the boot counts here: the restart is in the goodput.
     """
     memory: PoolMemory | None = demand.question.pools.get(offer.pool.id)
-    if memory is None or not memory.delay.count:
-        return changeover.Believed(offer.boot, offer.boot)
-    return changeover.believed(memory.delay, Millis(offer.boot + demand.policy.restart))
+    seen = memory.delay if memory is not None else changeover.UNSEEN
+    return changeover.wait(seen, offer.boot, demand.policy.restart)
 
 
 def useful(offer: Offer, nodes: int, node_hazard: float, delay: Millis, demand: Demand) -> tuple[Millis, float]:

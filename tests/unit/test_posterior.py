@@ -11,6 +11,7 @@ import pytest
 from dsched.providers import catalog
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.message import StepsMeasured
+from dsched.scheduler.core.placing import dry_run
 from dsched.scheduler.core.snapshot import Progress
 from dsched.scheduler.core.speed import pace
 from dsched.scheduler.core.speed.model import Model
@@ -179,3 +180,14 @@ def test_a_model_with_a_name_alone_is_measured_in_steps() -> None:
     stage, name = running(Model(name="ours"))
     stage.tell(StepsMeasured(job=name, generation=1, reports=16, step_ms=500.0))
     assert math.exp(stage.state.speeds["ours"].kinds[0].mean) == pytest.approx(2.0)
+
+
+def test_the_planner_is_asked_with_what_was_measured() -> None:
+    stage, name = running(PRESETS["llama-3-8b"])
+    stage.tell(StepsMeasured(job=name, generation=1, reports=16, tokens_per_s=30_000.0))
+    wish = replace(spec(), need=replace(spec().need, model=PRESETS["llama-3-8b"]))
+    queued = job("j9", need=wish.need)
+    found = dry_run(stage.state, queued, stage.policy, stage.now, stage.rng)[0].chosen
+    assert found is not None
+    assert found.value is not None
+    assert found.value.tokens_per_s == pytest.approx(30_000.0, rel=0.05)

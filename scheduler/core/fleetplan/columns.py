@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dsched.scheduler.core.changeover import believed
+from dsched.scheduler.core.changeover import wait as delayed
 from dsched.scheduler.core.hardware import Shape
 from dsched.scheduler.core.hazard import evidence
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import PoolMemory
-from dsched.scheduler.core.units import Instant, Millis
+from dsched.scheduler.core.units import Instant
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -124,7 +124,7 @@ def risk(columns: Columns, pools: Mapping[str, PoolMemory], policy: Policy, now:
             seen[row], expected[row] = evidence(memory, policy, Instant(now))
             cooling[row] = memory.cool_until > now
             if memory.delay.count:
-                wait[row] = believed(memory.delay, Millis(columns.rows[row].boot + policy.restart)).mean
+                wait[row] = delayed(memory.delay, columns.rows[row].boot, policy.restart).mean
     usual = np.where(columns.market == CODE[Market.SPOT], policy.hazard_spot, 0.0)
     told = np.isfinite(columns.hazard) & (columns.hazard >= 0)
     prior = np.where(told, columns.hazard, usual)
