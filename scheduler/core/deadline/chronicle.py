@@ -21,9 +21,6 @@ from dsched.scheduler.core.deadline.view import DOWN, UP, Bools, Floats, Ints
 APART: Final = 1.08  # a price this much above its cheaper neighbour ends the cheapest tier
 TIER_TOPS: Final = (1.35, 2.0)  # the wider tiers reach to these multiples of the cheapest price; dearer zones: on sight
 TIERS: Final = 1 + len(TIER_TOPS)
-RULES: Final = 2  # 0: the cheapest zone, 1: the one whose expected life is worth most
-NOMINAL: Final = 360.0  # s of changeover that the second rule reckons with
-LIFE_CAP: Final = 12 * HOUR
 ZONE_WEIGHT, RUNNER_WEIGHT = 2.0, 2.0  # prior, in expected changes
 HALF_LIFE: Final = 60 * HOUR  # of what was seen
 
@@ -52,7 +49,7 @@ class Reading:
     price: Floats  # [Z] $/h
     factor_up: Floats  # [Z]
     factor_down: Floats  # [Z]
-    rides: tuple[Ride, ...]  # one per tier and rule, tier first
+    rides: tuple[Ride, ...]  # one per tier, cheapest first
 
 
 class Chronicle:
@@ -69,7 +66,7 @@ class Chronicle:
         self._known: Ints = np.full(zones, -1, np.int64)  # the last state that was not unknown
         self._rose = hazard.Tally(zones, weight=ZONE_WEIGHT, half_life=HALF_LIFE, gap=gap)
         self._fell = hazard.Tally(zones, weight=ZONE_WEIGHT, half_life=HALF_LIFE, gap=gap)
-        self._runners = _Runners(TIERS * RULES, zones, gap)
+        self._runners = _Runners(TIERS, zones, gap)
 
     def observe(self, up: Ints, price: Floats) -> None:
         """One look: states [Z] (UP, DOWN, UNKNOWN) and prices [Z] in $/h, `gap` after the one before."""
@@ -165,10 +162,9 @@ class _Runners:
         self.sums[:, 1] += share * price[self.zone] / price.min()
 
     def _launch(self, seen: Chronicle, tier: Ints, waiting: Ints) -> Ints:
-        """Put waiting runners into their rules' zones; returns those that found one."""
-        value = np.stack([seen.price - 1e-7 * np.minimum(seen.age, 1e5), self._worth(seen)])  # [RULES, Z]
-        open_to = (seen.up == UP) & (tier <= (waiting // RULES)[:, None])
-        ranked = np.where(open_to, value[waiting % RULES], np.inf)
+        """Put waiting runners into the cheapest zones of their tiers, the oldest first among equals; returns those that found one."""
+        open_to = (seen.up == UP) & (tier <= waiting[:, None])
+        ranked = np.where(open_to, seen.price - 1e-7 * np.minimum(seen.age, 1e5), np.inf)
         best = ranked.argmin(axis=1)
         found = waiting[np.isfinite(ranked[np.arange(len(waiting)), best])]
         self.zone[found] = best[np.isin(waiting, found)]
@@ -176,11 +172,6 @@ class _Runners:
         self.sums[moved, 4] += 1.0
         self.sums[moved, 5] += seen.egress[self.last[moved], self.zone[moved]]
         return found
-
-    def _worth(self, seen: Chronicle) -> Floats:
-        """[Z] dollars per useful hour: the expected life pays for its own changeover."""
-        life = hazard.expected_life(seen.age, seen.factor_up, LIFE_CAP)
-        return np.asarray(seen.price * life / np.maximum(life - NOMINAL, 1.0))
 
     def _tiers(self, price: Floats) -> Ints:
         if self._prices is None or not np.array_equal(price, self._prices):
@@ -191,7 +182,7 @@ class _Runners:
         """The record of every runner; a tier's prior is its cheapest price and a coin for hopping."""
         tier = self._tiers(price)
         up, down = self.lost.factor(), self.back.factor()
-        return tuple(self._ride(k, tier <= k // RULES, price, float(up[k]), float(down[k])) for k in range(len(up)))
+        return tuple(self._ride(k, tier <= k, price, float(up[k]), float(down[k])) for k in range(len(up)))
 
     def _ride(self, k: int, members: Bools, price: Floats, up: float, down: float) -> Ride:
         hours, premium, lost, hops, launches, egress = self.sums[k]

@@ -12,20 +12,16 @@ from typing import Final
 
 import numpy as np
 
-from dsched.scheduler.core.deadline import hazard
 from dsched.scheduler.core.deadline.chronicle import Reading, Ride
 from dsched.scheduler.core.deadline.hazard import AGES, HOUR
 from dsched.scheduler.core.deadline.table import Grid, Regime, Singles, solve
-from dsched.scheduler.core.deadline.view import Bools, Floats
+from dsched.scheduler.core.deadline.view import Floats
 
 EPOCH: Final = 6 * HOUR  # s of market time between outlooks, aligned to it
 STEP: Final = 600.0  # s; also the shortest age class, so that young hazards are seen
 WIDE: Final = 40  # slack levels beyond the fine ones
 TABLES_KEPT: Final = 512  # of the cache; about 0.4 MB each for a horizon of 72 h
 COARSE: Final = 0.35  # parameters are rounded to this in log space, so that tables are found again
-
-# One market's factors are known to about this: the mixture's (weight, factor on the up law, factor on the down law).
-SPREAD: Final = ((0.5, 1.0, 1.0), (0.25, 2.0, 0.7), (0.25, 0.5, 1.4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +46,6 @@ class Outlook:
     on_demand: float  # $/h, the cheapest
     grid: Grid
     tiers: Tiers
-    factor: Floats  # [Z] of the zones, on the up law
-    age_shift: float = 0.0
 
     @property
     def until(self) -> float:
@@ -99,19 +93,12 @@ def foresee(
     """The outlook at a reading, for jobs of one changeover (s) that need at most `horizon` and `slack_max` (s)."""
     grid = Grid.spanning(horizon, slack_max, changeover, step=STEP, wide=WIDE)
     rides = _distinct(reading.rides, on_demand)
-    mixtures = [_mixture(ride, on_demand) for ride in rides]
-    flat = [regime for mixture in mixtures for _, regime in mixture]
-    tables = library.tables(flat, grid, changeover)
-    idle, held, at = [], [], 0
-    for ride, mixture in zip(rides, mixtures, strict=True):
-        mine = tables[at : at + len(mixture)]
-        at += len(mixture)
-        price = np.float32(ride.price)
-        idle_mean = price * sum(np.float32(w) * t[0] for (w, _), t in zip(mixture, mine, strict=True))
-        held_mean = price * sum(np.float32(w) * t[1] for (w, _), t in zip(mixture, mine, strict=True))
-        entry = np.array(mixture[0][1].entry, np.float32)
-        idle.append(_looked_up(idle_mean, entry))
-        held.append(_looked_up(held_mean, entry))
+    regimes = [_regime(ride, on_demand) for ride in rides]
+    idle, held = [], []
+    for ride, regime, table in zip(rides, regimes, library.tables(regimes, grid, changeover), strict=True):
+        entry = np.array(regime.entry, np.float32)
+        idle.append(np.float32(ride.price) * _looked_up(table[0], entry))
+        held.append(np.float32(ride.price) * _looked_up(table[1], entry))
     return Outlook(
         made=reading.now,
         changeover=changeover,
@@ -126,7 +113,6 @@ def foresee(
             idle=np.stack(idle),
             held=np.stack(held),
         ),
-        factor=reading.factor_up,
     )
 
 
@@ -161,14 +147,3 @@ def _regime(ride: Ride, on_demand: float) -> Regime:
 
 def _rounded(value: float, grain: float) -> float:
     return float(np.exp(np.round(np.log(value) / grain) * grain))
-
-
-def _mixture(ride: Ride, on_demand: float) -> list[tuple[float, Regime]]:
-    """The ride's regime and its neighbours, by weight."""
-    from dataclasses import replace
-
-    mid = _regime(ride, on_demand)
-    return [
-        (weight, replace(mid, up=_rounded(mid.up * up, COARSE), down=_rounded(mid.down * down, COARSE)))
-        for weight, up, down in SPREAD
-    ]
