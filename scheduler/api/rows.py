@@ -8,9 +8,11 @@ from typing import Final
 
 import msgspec
 
+from dsched.scheduler.core.asking import remaining_hours
 from dsched.scheduler.core.ledger import open_charge
 from dsched.scheduler.core.snapshot import Job, Node, Progress, State, live
 from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.timely.look import seconds_left
 from dsched.scheduler.core.units import HOUR, Charge, Instant, Moment, text, to_micro_usd
 from dsched.scheduler.wire import api as wire
 
@@ -76,7 +78,7 @@ def job_row(state: State, job: Job, now: Moment, held: Held) -> wire.Job:
         "tokens_per_s": progress.tokens_per_s if stepping else None,
         "eta_s": remaining if stepping else None,
         "deadline": job.spec.deadline,
-        "slack_s": _slack_s(job, remaining, now),
+        "slack_s": _slack_s(state, job, remaining, now),
         "moves": job.moves,
         "interruptions": job.interruptions,
         "failures": job.failures,
@@ -175,9 +177,14 @@ def _step_ms(state: State, job: Job, progress: Progress, now: Moment) -> float |
     return (progress.at - attempt.running.wall) / done if done > 0 and progress.at > attempt.running.wall else None
 
 
-def _slack_s(job: Job, remaining: float | None, now: Moment) -> float | None:
-    """Market seconds to spare at the deadline; None where the work left is not known."""
-    if job.spec.deadline is None or remaining is None:
+def _slack_s(state: State, job: Job, remaining: float | None, now: Moment) -> float | None:
+    """Market seconds to spare at the deadline, by measured speed or at the reference's; None: the work is not known."""
+    if job.spec.deadline is None or not live(job):
+        return None
+    if remaining is None:
+        hours = remaining_hours(state, job)
+        remaining = None if hours is None else seconds_left(state, job, hours, now)
+    if remaining is None:
         return None
     return (job.spec.deadline - now.market) / 1e3 - remaining
 

@@ -41,7 +41,8 @@ def timely(job: Job) -> bool:
 
 def look(state: State, job: Job, question: Question, policy: Policy, now: Moment) -> Look | None:
     """The job now. None: nothing can be had for it, within its limits in money."""
-    left, deadline, total = _left(state, job, question, now), job.spec.deadline, job.spec.duration
+    left = seconds_left(state, job, work_left(job, question) or 0.0, now)
+    deadline, total = job.spec.deadline, job.spec.duration
     assert deadline is not None, "only asked of timely jobs"
     assert total is not None, "only asked of timely jobs"
     nodes = holds(state, job)
@@ -81,11 +82,9 @@ def holds(state: State, job: Job) -> list[Node]:
     return nodes if whole and not any(node.notice is not None or node.leaving for node in nodes) else []
 
 
-def _left(state: State, job: Job, question: Question, now: Moment) -> float:
-    """Seconds of work left on the reference gang, by what the job told last."""
-    assert job.spec.duration is not None, "only asked of timely jobs"
-    committed = (work_left(job, question) or 0.0) * 3600.0
-    total = job.spec.duration / SECOND
+def seconds_left(state: State, job: Job, hours: float, now: Moment) -> float:
+    """Seconds of work left on the reference gang, by what the job told last; `hours`: after its last checkpoint."""
+    committed, total = hours * 3600.0, (job.spec.duration or 0) / SECOND
     progress, attempt = state.progress.get(job.id), state.attempt(job)
     if job.state is not JobState.RUNNING or attempt is None:
         return committed

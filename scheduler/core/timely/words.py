@@ -39,8 +39,8 @@ def waits(seen: Observation, decision: Decision) -> str:
 def chooses(seen: Observation, decision: Decision) -> str:
     """Why it goes where it goes."""
     if decision.why.net:
-        return f"the deadline's safety net decides: {slack_words(decision)}"
-    return f"{decision.why.policy}: {slack_words(decision)}"
+        return f"decided by the deadline's safety net with {slack_words(decision)}"
+    return f"decided by {decision.why.policy} with {slack_words(decision)}"
 
 
 def net_at(seen: Observation) -> float | None:
