@@ -215,6 +215,8 @@ def fact_lost(draft: Draft, message: FactLost) -> None:
 def first_step(draft: Draft, message: FirstStep) -> None:
     job = draft.state.jobs.get(message.job)
     attempt = draft.state.attempt(job) if job else None
-    if attempt is not None and attempt.generation == message.generation and attempt.first_step is None:
+    if job is None or attempt is None:
+        return
+    if attempt.generation == message.generation and attempt.first_step is None:
         draft.attempt(attempt, "stepping", first_step=message.step)
-        learning.first_step(draft, attempt)
+        learning.first_step(draft, job, attempt)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from dsched.scheduler.core import ledger
+from dsched.scheduler.core.changeover import egress
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.holding import remembered
 from dsched.scheduler.core.message import CheckpointSaved, StepsMeasured
@@ -17,8 +19,9 @@ SMOOTH: Final = 0.5  # weight of the newest checkpoint's stall: the next will be
 DELAY_MAX: Final = 2 * HOUR  # wall: beyond that something else went wrong, and it is no delay of the pool
 
 
-def first_step(draft: Draft, attempt: Attempt) -> None:
-    """The gang works: what passed since its machines were asked for is the pool's delay."""
+def first_step(draft: Draft, job: Job, attempt: Attempt) -> None:
+    """The gang works, so its checkpoint was read; what passed since its machines were asked for is the pool's delay."""
+    _egress(draft, job, attempt)
     if attempt.asked is None:
         return
     took = Millis(draft.now.wall - attempt.asked)
@@ -27,6 +30,18 @@ def first_step(draft: Draft, attempt: Attempt) -> None:
     memory = draft.state.pools.get(attempt.pool) or PoolMemory(pool=attempt.pool)
     learned = replace(memory, delay=memory.delay.seen(took))
     draft.say("pool.delay", remembered(draft.state, learned), job=attempt.job, data={"ms": took})
+
+
+def _egress(draft: Draft, job: Job, attempt: Attempt) -> None:
+    """Book the move of the checkpoint, where its size was told and the route has a price."""
+    node = draft.state.nodes.get(attempt.nodes[0])
+    if node is None or not job.checkpoint_step or not job.checkpoint_bytes:
+        return
+    source, target = job.checkpoint_at, node.pool.place
+    owed = egress(draft.policy.facts.egress, source, target, job.checkpoint_bytes)
+    if owed > 0:
+        gigabytes = job.checkpoint_bytes / 1e9
+        ledger.book_egress(draft, node, job, owed, f"list price, {gigabytes:.3g} GB from {source}")
 
 
 def steps(draft: Draft, message: StepsMeasured) -> None:

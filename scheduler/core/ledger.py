@@ -9,7 +9,7 @@ from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.market import Market, Quote
 from dsched.scheduler.core.snapshot import Budget, Job, LedgerEntry, Node, State
-from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis, charge
+from dsched.scheduler.core.units import Charge, Instant, MicroUsd, MicroUsdPerHour, Millis, charge, to_charge
 
 DEFAULT: Final = "default"  # the budget of what nobody in particular uses: idle nodes
 BOOKED_KEPT: Final = 8  # entries that can be taken back: the end of a machine is known seconds later
@@ -105,6 +105,29 @@ def book_stray(draft: Draft, entry: LedgerEntry) -> None:
     """An interval of a machine that has no row. The key holds when it was booked: found twice, it is paid twice."""
     key = f"{entry.node}/{entry.start}/{entry.kind}/{draft.now.wall}"
     draft.say("ledger.booked", insert("ledger", key, entry), _spent(draft.state, entry), node=entry.node)
+
+
+def book_egress(draft: Draft, node: Node, job: Job, amount: MicroUsd, source: str) -> None:
+    """What it cost to read the job's checkpoint from another region: list price x size. On demand it had stayed."""
+    at, owed = draft.now.market, to_charge(amount)
+    entry = LedgerEntry(
+        node=node.id,
+        job=job.id,
+        budget=job.spec.budget,
+        pool=node.pool.id,
+        kind="egress",
+        rate=MicroUsdPerHour(0),
+        on_demand=None,
+        start=at,
+        end=at,
+        source=source,
+        quoted=at,
+        owed=owed,
+        baseline=Charge(0),
+    )
+    spent = Change("job", job.id, {"spent": Charge(job.spent + owed)})
+    changes = (insert("ledger", f"{node.id}/{at}/egress", entry), _spent(draft.state, entry), spent)
+    draft.say("ledger.booked", *changes, job=job.id, node=node.id)
 
 
 def _spent(state: State, entry: LedgerEntry) -> Change:

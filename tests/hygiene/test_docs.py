@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from dsched.scheduler.cli.main import COMMANDS
+from dsched.scheduler.config import Config
 from dsched.scheduler.wire.spec import json_schema, load
 from tests.support.checkout import ROOT, files, text
 
@@ -103,3 +105,8 @@ def test_every_job_spec_on_a_page_can_be_read(page: Path) -> None:
     for kind, block in _FENCE.findall(text(page)):
         if kind == "yaml" and re.search(r"(?m)^run:", block):
             load(block, str(page))
+
+
+def test_the_reference_lists_every_setting_of_the_daemon() -> None:
+    page = text(REFERENCE / "config.md")
+    assert [f.name for f in fields(Config) if f.name != "state" and f"`{f.name}`" not in page] == []

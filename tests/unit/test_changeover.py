@@ -9,12 +9,13 @@ import pytest
 
 from dsched.providers.catalog import CatalogError, places
 from dsched.scheduler.core import changeover
-from dsched.scheduler.core.changeover import UNSEEN, Delay, believed
+from dsched.scheduler.core.changeover import UNSEEN, Delay, Egress, Route, believed
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.message import CheckpointSaved, FirstStep
 from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.power import Facts
 from dsched.scheduler.core.speed.presets import PRESETS
-from dsched.scheduler.core.units import MINUTE, SECOND, Millis, usd
+from dsched.scheduler.core.units import MINUTE, SECOND, Millis, to_charge, usd
 from tests.support.question import ask, hours, job, line, offer, reported
 from tests.support.stage import Stage, spec
 from tests.support.stage import offer as sold
@@ -176,3 +177,22 @@ def test_every_region_with_a_list_price_of_ours_has_a_known_grid() -> None:
 
     regions = {region for listing in catalog.load().listings.values() for region in listing.on_demand}
     assert regions <= places.load().carbon.keys()
+
+
+def test_a_checkpoint_that_was_read_from_another_region_is_on_the_bill() -> None:
+    stage = Stage(sold("us-east-1a", 20.0))
+    stage.policy = Policy(facts=Facts(egress=Egress((Route(source="local", within=0.02),))))
+    name = stage.run()
+    node = stage.job(name).nodes[0]
+    stage.tell(CheckpointSaved(node=node, job=name, generation=1, step=5, size=int(100e9)))
+    stage.offers(sold("us-west-2b", 30.0))
+    stage.kill(node)
+    stage.hello(*stage.launch())
+    stage.started(name)
+    before = stage.job(name).spent
+    stage.tell(FirstStep(node=stage.job(name).nodes[0], job=name, generation=2, step=6))
+    booked = [c.fields for e in stage.events for c in e.changes if c.table == "ledger" and c.fields["kind"] == "egress"]
+    assert [(entry["owed"], entry["source"]) for entry in booked] == [
+        (to_charge(usd(2)), "list price, 100 GB from local/us-east")
+    ]
+    assert stage.job(name).spent - before == to_charge(usd(2))
