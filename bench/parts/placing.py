@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from time import perf_counter, process_time
@@ -23,7 +23,7 @@ from dsched.scheduler.sim.foresight import Foresight, Past, past
 from dsched.scheduler.sim.optimum import optimum
 from dsched.scheduler.sim.replay import Jobs, Outcomes, replay
 from dsched.scheduler.sim.score import BLOCK, Cell
-from dsched.scheduler.sim.sets import CHANGEOVERS, SLACKS, Draw, Set, draw, sets
+from dsched.scheduler.sim.sets import CHANGEOVERS, SHORT, SLACKS, Draw, Set, draw, sets
 from dsched.scheduler.sim.trace import Zone, read_folder
 from dsched.scheduler.sim.world import World, in_a_row
 
@@ -107,15 +107,17 @@ def play(plan: Plan, *, workers: int) -> Played:
 
 
 def smoke(plan: Plan) -> Played:
-    """SMOKE jobs in this process: the first single and the first multi set, every slack, one changeover."""
+    """SMOKE short jobs in this process: two zones of the first single set, the first multi set, one changeover."""
     began = perf_counter()
     found, left_out = _sets(plan.traces)
-    chosen = [next(one for one in found if one.single), next(one for one in found if not one.single)]
-    whole = Played(plan=plan, left_out=list(left_out))
-    for one in chosen:
+    whole = Played(plan=replace(plan, jobs=SMOKE // (2 * len(SLACKS))), left_out=list(left_out))
+    for single in (True, False):
+        one = next(one for one in found if one.single is single)
+        one = replace(
+            one, work=min(one.work, SHORT), worlds=one.worlds[:2], ratios=one.ratios[len(one.ratios) // 2 :][:1]
+        )
         whole.worlds[one.name] = _describe(one)
-        few = Plan(traces=plan.traces, seed=plan.seed, jobs=SMOKE // (2 * len(SLACKS)), policies=plan.policies)
-        whole.add(_play_set(few, one, CHANGEOVERS[1], one.ratios[len(one.ratios) // 2 :][:1]))
+        whole.add(_play_set(whole.plan, one, CHANGEOVERS[1], one.ratios))
     whole.wall = perf_counter() - began
     return whole
 
