@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
+SEEDS ?= 1000
+FIRST_SEED ?= 0
 
-.PHONY: help setup tools demo test fast check types bench crash-points
+.PHONY: help setup tools demo test fast check types bench crash-points prove
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +33,9 @@ fast: .setup-stamp ## the tests that need no process and no disk, in a minute
 
 crash-points: .setup-stamp ## kill the daemon at each of its durable or outward system calls
 	$(BIN)/python -m tests.support.crashpoints
+
+prove: .setup-stamp ## storms of faults around core and store (SEEDS=1000 FIRST_SEED=0), until one breaks an invariant
+	$(BIN)/python -m dsched.scheduler.prove --seeds $(SEEDS) --first $(FIRST_SEED)
 
 check: .setup-stamp .typing ## format, lint, types, contracts
 	$(BIN)/ruff format --check .

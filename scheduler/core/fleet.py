@@ -207,7 +207,7 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
 
 
 def _longest(draft: Draft, message: ClockJumped) -> Millis:
-    """For how long agents may hold leases of before the jump: longer than one grant, if the clock was set back first."""
+    """For how long agents may hold leases of before the jump: more than one grant where the clock was set back once."""
     before = draft.now.wall - message.set_by
     return Millis(max([draft.policy.lease, *(node.lease_until - before for node in draft.state.nodes.values())]))
 

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from dsched.scheduler.core import agent, asking, budget, fleet, holding, ledger, lifecycle, orphan, placing, step
+from dsched.scheduler.core import (
+    agent,
+    asking,
+    budget,
+    fleet,
+    holding,
+    ledger,
+    lifecycle,
+    orphan,
+    placing,
+    setback,
+    step,
+)
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.message import (
     AgentHello,
@@ -19,9 +31,9 @@ from dsched.scheduler.core.message import (
     RenewLease,
 )
 from dsched.scheduler.core.units import Instant, Millis
-from tests.support.storm import Storm
+from dsched.scheduler.sim.storm.storm import Storm
 
-SEEDS = 150
+SEEDS = 200
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -111,6 +123,8 @@ BUGS: dict[str, tuple[tuple[Any, ...], str, Callable[..., Any]]] = {
     "leases are renewed whatever the budget says": ((agent,), "affordable", lambda state, node, until, now: until),
     "leases that are promised cost nothing": ((budget,), "promised", lambda state, node, now: 0),
     "a notice that the node did not hear cuts its lease": ((fleet,), "noticed", every_notice_is_the_nodes),
+    "a clock set back holds up what waits": ((setback,), "follow", lambda draft, by: []),
+    "time that a clock skipped ends leases": ((fleet,), "clock_jumped", nothing),
     "an agent that started anew is taken for the old one": ((agent,), "hello", hello_without_boot),
 }
 
