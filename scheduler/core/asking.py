@@ -19,7 +19,8 @@ from dsched.scheduler.core.effect import WakeAt
 from dsched.scheduler.core.elastic.keep import shrinks
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.placement import Question
+from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.share import level, shares, total
 from dsched.scheduler.core.snapshot import Job, Kind, Node, PoolMemory, QueueKey, State
 from dsched.scheduler.core.state import NodeState
 from dsched.scheduler.core.units import HOUR, Instant, Moment
@@ -46,7 +47,7 @@ def _heads(draft: Draft) -> tuple[list[Job], bool]:
     hope = Hope(ask(state, [], draft.now), draft.now, draft.policy.nodes_max)
     jobs: list[Job] = []
     judged = 0
-    for number, (kind, order) in enumerate(sorted(state.waiting.items(), key=_first)):
+    for number, (kind, order) in enumerate(_by_turn(draft)):
         if number >= CLASSES or (number and judged + hope.looked // GLANCES > LOOKS):
             return jobs, True
         if kind in state.blocked and not hope.left(kind):
@@ -61,8 +62,13 @@ def _heads(draft: Draft) -> tuple[list[Job], bool]:
     return jobs, False
 
 
-def _first(waiting: tuple[Kind, list[QueueKey]]) -> QueueKey:
-    return waiting[1][0]
+def _by_turn(draft: Draft) -> list[tuple[Kind, list[QueueKey]]]:
+    """The waiting classes by priority, by how far their user is over a fair share, and by their first job."""
+    state = draft.state
+    firsts = [state.jobs[order[0][-1]] for order in state.waiting.values()]
+    known = shares(state, draft.policy, draft.now, firsts)
+    over = {user: level(user, known, total(known)) for user in known}
+    return sorted(state.waiting.items(), key=lambda one: (one[1][0][0], over.get(one[0].user, 0), one[1][0]))
 
 
 def _due(draft: Draft, order: list[QueueKey]) -> list[Job]:
@@ -80,10 +86,11 @@ def _delayed(draft: Draft, job: Job) -> bool:
     return True
 
 
-def ask(state: State, jobs: list[Job], now: Moment, *, heir: str = "") -> Question:
+def ask(state: State, jobs: list[Job], now: Moment, *, heir: str = "", policy: Policy | None = None) -> Question:
     """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry.
 
-    Nodes that were freed for a job by preemption are idle for that job, the `heir`, alone.
+    Nodes that were freed for a job by preemption are idle for that job, the `heir`, alone. With the policy, users are
+    compared by what they have used.
     """
     idle: dict[str, tuple[str, ...]] = {}
     asked: Counter[str] = Counter()
@@ -101,6 +108,7 @@ def ask(state: State, jobs: list[Job], now: Moment, *, heir: str = "") -> Questi
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
         speeds=state.speeds,
+        shares={} if policy is None else shares(state, policy, now, jobs),
     )
 
 

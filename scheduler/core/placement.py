@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.hardware import Accelerator
@@ -18,6 +18,13 @@ from dsched.scheduler.core.power import NOTHING_KNOWN, Facts
 from dsched.scheduler.core.snapshot import Job, PoolMemory
 from dsched.scheduler.core.speed.posterior import Measured
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Charge, MicroUsdPerHour, Millis
+
+
+class Share(NamedTuple):
+    """A user's part of the fleet."""
+
+    used: float  # micro-dollars, old ones faded
+    weight: float
 
 
 class Dice(Protocol):
@@ -98,6 +105,10 @@ class Policy:
     """Wall. What has run for less is not preempted: it would spend its life starting."""
     preempt_max: int = 3
     """Times that one job is preempted; after that it keeps what it has."""
+    share_half_life: Millis = Millis(24 * HOUR)
+    """Market. Spend so long ago counts half when users are compared."""
+    weights: tuple[tuple[str, float], ...] = ()
+    """User -> weight of the fair share; 1 where nothing is said."""
     placements_max: int = 100
     """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
 
@@ -107,7 +118,15 @@ class Policy:
 
     def __post_init__(self) -> None:
         positive: tuple[str, ...] = ("stale_after", "lease", "write", "checkpoint_max", "nodes_max", "placements_max")
-        positive += ("hazard_weight", "hazard_half_life", "stale_list", "revisit", "revisit_wall", "moves_each")
+        positive += (
+            "share_half_life",
+            "hazard_weight",
+            "hazard_half_life",
+            "stale_list",
+            "revisit",
+            "revisit_wall",
+            "moves_each",
+        )
         weights = ("energy_price", "carbon_price")
         for name in (
             *positive,
@@ -125,6 +144,8 @@ class Policy:
             number = getattr(self, name)
             if not math.isfinite(number) or number < 0 or (number == 0 and name in positive):
                 raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")
+        if any(not (math.isfinite(weight) and weight > 0) for _, weight in self.weights):
+            raise ValueError(f"policy.weights: {self.weights}: a weight must be a finite number above 0")
         for name in ("spot_ceiling", "reuse_premium", "stretch"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 1):
                 raise ValueError(f"policy.{name}: {getattr(self, name)} must be a finite number of at least 1")
@@ -149,9 +170,10 @@ class Question:
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
     """The catalog's models, so that the reference does not depend on what is on sale; others are read off offers."""
     speeds: Mapping[str, Measured] = field(default_factory=dict)  # by model
-    columns: object = field(
-        default=None, compare=False
-    )  # fleetplan.columns.Columns of these offers, where somebody has made them already
+    columns: object = field(default=None, compare=False)
+    """fleetplan.columns.Columns of these offers, where somebody has made them already."""
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    """By user, what was used lately, and the weight. Empty: all users are equal."""
 
     def market(self, wall: Millis) -> Millis:
         """A wall duration in market time."""

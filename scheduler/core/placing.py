@@ -77,7 +77,7 @@ def place(draft: Draft) -> None:
 
 def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     state = draft.state
-    question = ask(state, jobs, draft.now, heir=heir)
+    question = ask(state, jobs, draft.now, heir=heir, policy=draft.policy)
     answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
     decided, tried = set(), set()
     for chosen in answer.placements:

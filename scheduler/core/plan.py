@@ -20,6 +20,7 @@ from dsched.scheduler.core.fleetplan.told import Told
 from dsched.scheduler.core.fleetplan.turn import turn
 from dsched.scheduler.core.placement import Dice, Placement, Policy, Question
 from dsched.scheduler.core.report import Report
+from dsched.scheduler.core.share import Line
 from dsched.scheduler.core.shortlist import Field, Stock
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.units import Instant, MicroUsd, MicroUsdPerHour, Moment
@@ -58,11 +59,14 @@ def plan(question: Question, policy: Policy, *, now: Moment, rng: Dice) -> Plan:
     if len(question.jobs) * len(question.offers) > CROWD:
         return _crowded(question, policy, now)
     work = Queue(question, policy, now)
-    queue = sorted(question.jobs, key=turn)
-    for seen, job in enumerate(queue):
+    line = Line(map(turn, question.jobs), question.shares)
+    for job in line:
         if len(work.placements) >= policy.placements_max:
-            return _answer(work.placements, work.reports, policy, now, more=seen < len(queue))
+            return _answer(work.placements, work.reports, policy, now, more=True)
+        before = len(work.placements)
         work.place(job)
+        for placed in work.placements[before:]:
+            line.served(job.spec.user, placed.price)
     return _answer(work.placements, work.reports, policy, now, more=False)
 
 

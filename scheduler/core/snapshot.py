@@ -281,10 +281,11 @@ class Streak(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A class of jobs that fit the same offers and draw on the same budget: what one of them finds, all find."""
+    """A class of one user's jobs that fit the same offers and draw on the same budget: what one finds, all find."""
 
     need: Need
     budget: str
+    user: str
     drain: Millis
     alone: str  # id of a job whose own deadline or limit decides; such a job is a class by itself
 
@@ -478,7 +479,7 @@ ACTIVE: Final = frozenset({JobState.STARTING, JobState.RUNNING, JobState.DRAININ
 def queue_class(job: Job) -> Kind:
     spec = job.spec
     own = spec.deadline is not None or spec.cost_max is not None or spec.need.spot_share < 1.0
-    return Kind(spec.need, spec.budget, spec.drain, job.id if own else "")
+    return Kind(spec.need, spec.budget, spec.user, spec.drain, job.id if own else "")
 
 
 def wants_nodes(job: Job) -> bool:

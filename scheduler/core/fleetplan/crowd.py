@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from operator import itemgetter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +18,11 @@ import numpy as np
 from dsched.scheduler.core.fleetplan.columns import CODE, PLENTY, Bools, Columns, Floats, Ints, risk
 from dsched.scheduler.core.fleetplan.lanes import Class, Lanes, Terms, finish
 from dsched.scheduler.core.fleetplan.ranking import Window, octave
-from dsched.scheduler.core.fleetplan.turn import Turn, crowded
+from dsched.scheduler.core.fleetplan.turn import crowded
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question
 from dsched.scheduler.core.rank import luggage
+from dsched.scheduler.core.share import Line, Waiting
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.units import HOUR, Charge, MicroUsdPerHour, Millis, Moment
 from dsched.scheduler.core.work import holds_work, money_left, work_left
@@ -98,26 +98,25 @@ class Crowd:
 
     def serve(self) -> bool:
         """Place the question's jobs, each in its turn. Whether jobs are left because the pass was long enough."""
-        most, placements = self.policy.placements_max, self.placements
-        for _, one in self._turns():
-            if len(placements) >= most:
+        most = self.policy.placements_max
+        line = Line(self._waiting(), self.question.shares)
+        for one in line:
+            if len(self.placements) >= most:
                 return True
-            self.place(one)
+            if (placed := self.place(one)) is not None:
+                line.served(one.job.spec.user, placed.price)
         return False
 
-    def _turns(self) -> list[tuple[Turn, Asked]]:
-        """The queue in the order of service; no two turns are equal, since ids are not."""
-        waiting: defaultdict[int, list[Asked]] = defaultdict(list)
+    def _waiting(self) -> Iterator[Waiting[Asked]]:
+        """The queue, with what each would lose by coming late."""
+        classes: defaultdict[int, list[Asked]] = defaultdict(list)
         for job in self.question.jobs:
             asked = self.asked(job)
-            waiting[id(asked.group)].append(asked)
-        turns = []
-        for equals in waiting.values():
+            classes[id(asked.group)].append(asked)
+        for equals in classes.values():
             lost = regrets(equals[0].group, [asked.work for asked in equals])
             for asked, regret in zip(equals, lost, strict=True):
-                turns.append((crowded(asked.job, 0, regret, asked.work, self.policy, self.now), asked))
-        turns.sort(key=itemgetter(0))
-        return turns
+                yield crowded(asked.job, asked, regret, asked.work, self.policy, self.now)
 
     def asked(self, job: Job) -> Asked:
         spec = job.spec
