@@ -1,0 +1,54 @@
+"""Let a pool do what a recorded market did: its price, its capacity, and the interruptions that follow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tests.support.awscloud import machines
+from tests.support.awscloud.state import Market, Prices
+
+
+class Replay(threading.Thread):
+    """A trace in the schema `dsched.trace/1`, `scale` market seconds per wall second."""
+
+    def __init__(self, market: Market, trace: dict[str, Any], shape: str, zone: str, scale: float) -> None:
+        super().__init__(daemon=True)
+        self._market, self._shape, self._zone = market, shape, zone
+        self._ticks = list(ticks(trace))
+        self._gap_s = trace["gap_seconds"] / scale
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        for count, usd in self._ticks:
+            self.play(count, usd)
+            if self._over.wait(self._gap_s):
+                return
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def play(self, count: int, usd: float | None) -> None:
+        """One tick: of those that are too many the youngest go first."""
+        pool, region = (self._shape, self._zone, "spot"), self._zone[:-1]
+        with self._market.lock:
+            ours = [m for m in machines.machines(region) if machines.pool_of(m) == pool and m._state.name == "running"]
+            self._market.capacity[pool] = max(0, count - len(ours))
+            steps = self._market.prices.setdefault(pool[:2], Prices())
+            if usd is not None and steps.now(time.time()) != usd:
+                steps.add(time.time(), usd)
+        for one in sorted(ours, key=lambda m: m.launch_time)[count:]:
+            machines.reclaim(self._market, region, one.id, "Server.SpotInstanceTermination")
+
+
+def ticks(trace: dict[str, Any]) -> Iterator[tuple[int, float | None]]:
+    """(machines that can be had, spot price) of every tick."""
+    series, stride = trace.get("spot_price_series"), trace.get("spot_price_stride") or 1
+    place = 0
+    for count, length in trace["counts_rle"]:
+        for _ in range(length):
+            usd = series[min(place // stride, len(series) - 1)] if series else trace.get("spot_price")
+            yield count, usd
+            place += 1
