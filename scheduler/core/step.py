@@ -12,7 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dsched.scheduler.core import agent, enforce, fleet, learning, lifecycle, placing, spotshare, taking, wishes
+from dsched.scheduler.core import (
+    agent,
+    enforce,
+    fleet,
+    learning,
+    lifecycle,
+    migrate,
+    placing,
+    spotshare,
+    taking,
+    wishes,
+)
 from dsched.scheduler.core.budget import ceiling
 from dsched.scheduler.core.draft import Dice, Draft
 from dsched.scheduler.core.effect import CallObserve, Effect, SendAlert
@@ -165,6 +176,7 @@ def _tick(draft: Draft) -> None:
     for name in sorted(state.limited):
         _limits(draft, state.jobs[name])
     review.review(draft)
+    migrate.review(draft)
     for name in [name for name, at in state.delayed.items() if at <= now.wall]:
         draft.learn(state.delayed, name, None)
         if name in state.active:

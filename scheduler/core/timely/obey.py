@@ -17,6 +17,7 @@ from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.effect import Foresee, WakeAt
 from dsched.scheduler.core.message import MarketForeseen
+from dsched.scheduler.core.migrate import held
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Report
 from dsched.scheduler.core.snapshot import After, Job, State, queue_class
@@ -68,7 +69,7 @@ def judge(state: State, job: Job, question: Question, policy: Policy, now: Momen
         return None
     ahead, wanted = _foreseen(state, seen.observation, policy)
     observation = replace(seen.observation, outlook=ahead and ahead.outlook)
-    terms = Terms(rework=seen.uncommitted, hold=_held(state, job, policy, now), foreseen=ahead is not None)
+    terms = Terms(rework=seen.uncommitted, hold=held(state, job, policy, now), foreseen=ahead is not None)
     return Judged(
         look=seen,
         observation=observation,
@@ -89,16 +90,6 @@ def _foreseen(state: State, seen: Observation, policy: Policy) -> tuple[Foreseen
     if wanted is None or known is None or not known.covers(wanted):
         return None, wanted
     return known, wanted if known.stale <= seen.now else None
-
-
-def _held(state: State, job: Job, policy: Policy, now: Moment) -> bool:
-    """Whether only the safety net may move it: it has moved lately, or has used up its moves."""
-    attempt = state.attempt(job)
-    if job.state is not JobState.RUNNING or attempt is None:
-        return job.state is JobState.STARTING
-    ran = now.market - (job.started if job.started is not None else now.market)
-    earned = policy.moves_free + ran // max(1, policy.moves_each)
-    return now.market - attempt.decided.market < policy.move_cooldown or job.moves - job.interruptions >= earned
 
 
 # -- jobs that need a place -----------------------------------------------------------------------------------------
@@ -198,7 +189,7 @@ def due(draft: Draft) -> None:
     for name in [name for name, at in state.revisits.items() if at <= now]:
         draft.learn(state.revisits, name, None)
         job = state.jobs.get(name)
-        if job is None:
+        if job is None or not timely(job):
             continue
         if job.state is JobState.QUEUED:
             state.unblock(queue_class(job))
