@@ -36,8 +36,11 @@ CELLS: Final = 32_000  # of one row that a batch should fill: numpy's own overhe
 
 
 def optimum(world: World, jobs: Jobs) -> Floats:
-    """[J] dollars; inf for a job that cannot end in time. Raises ValueError where egress makes detours pay."""
+    """[J] dollars; inf for a job that cannot end in time. Raises ValueError where egress makes detours
+    pay, or options differ in speed."""
     _check_egress(world.egress)
+    if (world.speed != 1.0).any():
+        raise ValueError(f"{world.name}: its options differ in speed; the optimum knows one speed only")
     cost = np.full(len(jobs), np.inf)
     kinds = np.stack([jobs.ticks.astype(np.float64), jobs.work, jobs.changeover], axis=1)
     for kind in np.unique(kinds, axis=0):

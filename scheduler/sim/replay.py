@@ -231,7 +231,7 @@ def _batch(run: _Run, now: Ints, tick: Ints, late: Floats, outlook: Any, hazard:
         up=up,
         age=age,
         price=world.price[tick],
-        speed=np.ones(shape),
+        speed=np.broadcast_to(world.speed, shape),
         hazard=factor,
         changeover=np.broadcast_to(jobs.changeover[now][:, None], shape),
         egress=moves,
@@ -311,11 +311,11 @@ def _advance(run: _Run, now: Ints, tick: Ints) -> None:
     out.cost[busy] += bill
     out.by_market[busy, (world.market[where] == SPOT).astype(np.int64)] += bill
     warm = run.warm_in[busy]
-    useful = np.maximum(gap - warm, 0.0)
+    useful, speed = np.maximum(gap - warm, 0.0), world.speed[where]
     passed = (tick[on >= 0] - run.jobs.start[busy]) * gap
-    out.finish[busy] = passed + warm + run.left[busy]
+    out.finish[busy] = passed + warm + run.left[busy] / speed
     run.warm_in[busy] = np.where(warm - (gap - useful) < DONE, 0.0, warm - (gap - useful))
-    run.left[busy] = np.maximum(run.left[busy] - useful, 0.0)
+    run.left[busy] = np.maximum(run.left[busy] - useful * speed, 0.0)
     run.going[now] = run.left[now] > DONE
     late = now[run.going[now] & (tick + 1 >= run.jobs.start[now] + run.jobs.ticks[now])]
     rest = run.left[late] * world.on_demand[run.jobs.start[late]].min(axis=1, initial=np.inf) / HOUR

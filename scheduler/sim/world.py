@@ -38,6 +38,7 @@ class World:
     egress: Floats  # [R, R] $ per move of the checkpoint
     first: tuple[int, ...]  # [Z] which tick of its own trace each zone has at tick 0
     begins: Bools  # [T] where another stretch of time begins, in which nothing of the one before is known
+    pace: tuple[float, ...] = ()  # [O] speed of every option; empty: all of them 1
 
     @property
     def ticks(self) -> int:
@@ -53,6 +54,11 @@ class World:
     def price(self) -> Floats:
         """[T, O] $/h of every option."""
         return np.concatenate([self.on_demand, self.spot], axis=1)
+
+    @cached_property
+    def speed(self) -> Floats:
+        """[O] reference seconds of work done in a second."""
+        return np.array(self.pace) if self.pace else np.ones(self.price.shape[1])
 
     @cached_property
     def market(self) -> Ints:
