@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,10 @@ import structlog
 from dsched.providers.local.market import LocalMarket, generated, replayed
 from dsched.providers.local.replay import BadTrace
 from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.units import HOUR, Millis, Moment, usd
 from dsched.scheduler.sim.crowd import again, crowd
-from dsched.scheduler.sim.drive import DAY, Setting, Simulation
+from dsched.scheduler.sim.drive import DAY, POLICY, Setting, Simulation
 from dsched.scheduler.sim.faults import FAULTS
 from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.picture import draw
@@ -117,6 +119,7 @@ def simulation(given: argparse.Namespace) -> Simulation:
         raise Wrong(f"--budget: {e}") from None
     course = generated(given.seed) if given.trace is None else recorded(given.trace, given.only)
     setting = Setting(
+        policy=_policy(given.policy),
         seed=given.seed,
         lasting=Millis(round(given.days * DAY)),
         faults=FAULTS[given.faults],
@@ -124,6 +127,14 @@ def simulation(given: argparse.Namespace) -> Simulation:
         budget=budget,
     )
     return Simulation(setting, course, _jobs(given, setting, course))
+
+
+def _policy(name: str) -> Policy:
+    """The daemon's, under this rule for deadlines. Raises Wrong."""
+    try:
+        return replace(POLICY, deadline_policy=name) if name else POLICY
+    except ValueError as e:
+        raise Wrong(f"--policy {name}: {e}") from None
 
 
 def recorded(folder: Path, only: str = "*") -> LocalMarket:

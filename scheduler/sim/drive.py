@@ -83,7 +83,7 @@ class Simulation:
             listed=LISTED,
         )
         self.hands = Hands(agenda, self.cloud, faults, self.rng)
-        taps: tuple[Tap, ...] = (self.digest, self.judge, self.story)
+        taps: tuple[Tap, ...] = (self.digest, self.judge, self.story, self.hands.seer)
         self.daemon = Daemon(
             agenda, seed, policy=setting.policy, terms=setting.terms, carry=self.hands.carry, taps=taps
         )

@@ -17,6 +17,7 @@ from dsched.scheduler.core.effect import (
     CallRenew,
     CallTerminate,
     Effect,
+    Foresee,
     SendAlert,
     TellLeave,
     TellStart,
@@ -26,6 +27,7 @@ from dsched.scheduler.core.effect import (
 from dsched.scheduler.core.hardware import Shape
 from dsched.scheduler.core.market import Pool
 from dsched.scheduler.core.message import AlertTried, Message, NodesSeen, OffersSeen, Tick
+from dsched.scheduler.core.timely.foresight import Request
 from dsched.scheduler.core.units import SECOND, Instant, Millis
 from dsched.scheduler.engine.translate import launch_of, launched, noticed, seen
 from dsched.scheduler.sim.clock import Agenda
@@ -33,6 +35,7 @@ from dsched.scheduler.sim.daemon import Daemon
 from dsched.scheduler.sim.faults import Faults
 from dsched.scheduler.sim.fleet import Fleet
 from dsched.scheduler.sim.market import Crier
+from dsched.scheduler.sim.seer import TAKES, Seer
 
 T = TypeVar("T")
 
@@ -63,6 +66,7 @@ class Hands:
         self.daemon: Daemon
         self.fleet: Fleet
         self.crier: Crier
+        self.seer = Seer()
         self._alarms: set[int] = set()
         self._launching: set[str] = set()
         self._looking, self._pricing = False, False
@@ -88,6 +92,8 @@ class Hands:
                 self.agenda.after(ORDER, self.fleet.order, effect, epoch)
             case SendAlert(id=alert):
                 self.agenda.after(ASK, self.tell, AlertTried(id=alert, ok=True), epoch)
+            case Foresee(request=request):
+                self.agenda.after(TAKES, self._foresee, request, epoch)
             case WakeAt(at=instant):
                 self._alarm(instant)
             case _:
@@ -102,6 +108,10 @@ class Hands:
         self._launching.clear()
         self._alarms.clear()
         self._looking = self._pricing = False
+
+    def _foresee(self, request: Request, epoch: int) -> None:
+        if epoch == self.daemon.epoch:
+            self.tell(self.seer.answer(request), epoch)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -67,6 +67,8 @@ class Tally:
     launches: int
     interruptions: int
     crashes: int
+    explained: int  # stored decisions that name every offer on sale, with its reason
+    partial: int  # and those that do not
 
     @property
     def paid(self) -> Charge:
@@ -91,7 +93,7 @@ def tally(run: Simulation) -> Tally:
     setting, story = run.setting, run.story
     return Tally(
         seed=setting.seed,
-        policy=setting.policy.name,
+        policy=setting.policy.deadline_policy or setting.policy.name,
         faults=setting.faults.name,
         market=run.course.note,
         days=(run.agenda.now.wall - setting.start) / HOUR / 24,
@@ -108,6 +110,8 @@ def tally(run: Simulation) -> Tally:
         launches=story.kinds["intent.done"] + story.kinds["intent.found"],
         interruptions=run.crier.taken,
         crashes=run.crashes,
+        explained=run.judge.decisions - run.judge.partial,
+        partial=run.judge.partial,
     )
 
 
@@ -135,6 +139,8 @@ def to_wire(tally: Tally) -> dict[str, Any]:
         "launches": tally.launches,
         "interruptions": tally.interruptions,
         "crashes": tally.crashes,
+        "explained": tally.explained,
+        "partly_explained": tally.partial,
         "refused": tally.refused,
         "jobs": [_row_to_wire(row) for row in tally.rows],
     }
