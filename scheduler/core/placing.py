@@ -77,7 +77,7 @@ def place(draft: Draft) -> None:
 
 def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     state = draft.state
-    question = ask(state, jobs, draft.now, heir=heir, policy=draft.policy)
+    question = ask(state, jobs, draft.policy, draft.now, heir=heir)
     answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
     decided, tried = set(), set()
     for chosen in answer.placements:
@@ -95,7 +95,7 @@ def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
 
 def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> tuple[report.Report, Mapping[str, Any]]:
     """What would be chosen for this job now, and what there is to tell of its deadline; changes nothing."""
-    question = ask(state, [job], now)
+    question = ask(state, [job], policy, now)
     judged = obey.judge(state, job, question, policy, now) if timely(job) else None
     if judged is not None:
         return judged.report(job, question, now), judged.more()
@@ -112,7 +112,7 @@ def vet(draft: Draft, wish: Submit) -> None:
     kind = queue_class(job)
     if not state.offers or (kind in state.vetted and wish.spec.deadline is None and not wish.plan):
         return
-    question = ask(state, [job], draft.now)
+    question = ask(state, [job], draft.policy, draft.now)
     hope = Hope(question, draft.now, draft.policy.nodes_max)
     if wish.spec.deadline is None and not wish.plan and hope.suited(wish.spec.need):
         draft.learn(state.vetted, kind, True)
@@ -120,7 +120,7 @@ def vet(draft: Draft, wish: Submit) -> None:
     found, _ = dry_run(state, job, draft.policy, draft.now, draft.rng)
     if wish.plan and found.id != wish.plan:
         raise Refusal("E409", f"plan {wish.plan} would not be chosen any more: {found.summary}", hint="dsched plan")
-    if found.chosen is None and wish.spec.deadline is not None:
+    if wish.spec.deadline is not None and (found.chosen is None or timely(job)):
         _refuse_deadline(draft, question, job)
     if found.hopeless:
         raise Refusal(
@@ -137,7 +137,8 @@ def _refuse_deadline(draft: Draft, question: Question, job: Job) -> None:
     late = (nearest.finish - job.spec.deadline) / HOUR
     raise Refusal(
         "E407",
-        f"no offer finishes by the deadline; the earliest finish is {late:.1f} h later, on {nearest.offer}",
+        f"no offer finishes by the deadline; the earliest finish is {late:.1f} h later, on {nearest.offer}, "
+        f"for about {report.dollars(nearest.expected)}",
         hint=f"move the deadline by {late:.1f} h or more, or allow more GPUs or other capacity",
         where="finish_by",
         nearest=nearest.finish,

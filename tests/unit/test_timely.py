@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.message import Restarted
+from dsched.scheduler.core.message import Refusal, Restarted
 from dsched.scheduler.core.snapshot import Progress
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
@@ -205,3 +207,13 @@ def test_the_decision_is_stored_with_what_it_was_made_from() -> None:
     assert told["target"] == f"{SPOT}*1"
     assert told["slack_s"] == 10 * 3600
     assert {o["id"] for o in told["observation"]["options"]} == {f"{SPOT}*1", f"{SURE}*1"}
+
+
+@pytest.mark.parametrize("market", [(offer(A, 10.0), on_demand()), (offer(A, 10.0),), (on_demand(free=0),)])
+def test_a_deadline_that_nothing_can_meet_is_refused_with_the_nearest_and_its_price(market: tuple[Offer, ...]) -> None:
+    s = stage(*market)
+    with pytest.raises(Refusal, match="the earliest finish is 1.. h later.*for about") as refused:
+        s.submit(wish(work=10, within=9))
+    assert refused.value.code == "E407"
+    s.submit(wish(work=10, within=12))
+    assert s.job("j1").state is not JobState.FAILED
