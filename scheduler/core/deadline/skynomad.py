@@ -28,16 +28,15 @@ class SkyNomad:
         value = _value(batch)
         running = batch.running >= 0
         on_sure = running & (at_running(batch, (batch.market != SPOT).astype(np.float64)) > 0)
-        on_spot = running & ~on_sure
         now = np.where(running, value - at_running(batch, batch.price), 0.0)
         worth = np.where(
             is_running(batch), -np.inf, np.fmax(_spot_worth(batch, value), _sure_worth(batch, value, on_sure))
         )
         best = worth.argmax(axis=1)
         gain = worth[np.arange(len(best)), best]
-        moves = (gain > 0) & (gain > now + np.where(running, KEEP * value, 0.0))
-        idles = (on_sure & (now < 0)) | ~running
-        stays = np.where(idles & ~on_spot, IDLE, batch.running)
+        moves = (gain > 0) & (gain > now + KEEP * value)
+        idles = (on_sure & (now < -KEEP * value)) | ~running
+        stays = np.where(idles, IDLE, batch.running)
         return unvalued(batch, np.where(moves, best, stays))
 
 
