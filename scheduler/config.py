@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from dsched.scheduler.core.quota import read as read_quota
 from dsched.scheduler.core.units import Millis
 
 FILE: Final = "config.toml"
@@ -37,6 +38,9 @@ class Config:
     carbon_usd_per_tonne: float = 0.0  # what a tonne of CO2 weighs
     discounts: Mapping[str, float] = field(default_factory=dict)
     """Private prices: globs over "provider/shape/market" -> share of the list price, first match first."""
+    shares: Mapping[str, float] = field(default_factory=dict)  # user -> weight of the fair share; 1 where not named
+    quotas: Mapping[str, str] = field(default_factory=dict)
+    """What our accounts may run: globs over "provider/region/shape/market" -> "768 vcpus", "64 gpus" or "8 nodes"."""
     policy: str = DEADLINE_POLICY  # what decides for jobs with a deadline; the safety net is always around it
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     # the embedded cloud
@@ -169,6 +173,10 @@ def _check_weights(config: Config) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")
+    for name in ("shares", "quotas"):
+        if not isinstance(getattr(config, name), Mapping):
+            raise ConfigError(f"{name}: must be a table, [{name}]")
+    _check_users_and_quotas(config)
     if not isinstance(config.discounts, Mapping):
         raise ConfigError('discounts: must be a table such as "aws/p5*/on-demand" = 0.85')
     for pattern, factor in config.discounts.items():
@@ -176,6 +184,17 @@ def _check_weights(config: Config) -> None:
             raise ConfigError(f"discounts: {pattern!r} is no glob over provider/shape/market such as aws/p5*/on-demand")
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 1:
             raise ConfigError(f"discounts: {pattern} = {factor!r}: must be the share of the list price, such as 0.85")
+
+
+def _check_users_and_quotas(config: Config) -> None:
+    for user, weight in config.shares.items():
+        if type(weight) not in (int, float) or not 0 < weight < float("inf"):
+            raise ConfigError(f"shares: {user} = {weight!r}: must be a weight above 0, such as 2.0")
+    for pattern, text in config.quotas.items():
+        try:
+            read_quota(pattern, text)
+        except ValueError as error:
+            raise ConfigError(f"quotas: {error}") from error
 
 
 def _check_policy(name: object) -> None:

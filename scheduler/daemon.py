@@ -30,6 +30,7 @@ from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import MarketRecalled, Restarted, Tick
 from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.quota import read as read_quota
 from dsched.scheduler.core.sighting import streaks
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import HOUR, Instant, Millis
@@ -87,6 +88,8 @@ class Daemon:
             carbon_price=config.carbon_usd_per_tonne,
             discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
             facts=places.load(),
+            weights=tuple(sorted(config.shares.items())),
+            quotas=tuple(read_quota(pattern, text) for pattern, text in config.quotas.items()),
         )
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         self.loop = Loop(

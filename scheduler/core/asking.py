@@ -20,6 +20,7 @@ from dsched.scheduler.core.elastic.keep import shrinks
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.quota import left
 from dsched.scheduler.core.share import level, shares, total
 from dsched.scheduler.core.snapshot import Job, Kind, Node, PoolMemory, QueueKey, State
 from dsched.scheduler.core.state import NodeState
@@ -44,7 +45,7 @@ def waiting(draft: Draft) -> tuple[list[Job], bool]:
 
 def _heads(draft: Draft) -> tuple[list[Job], bool]:
     state = draft.state
-    hope = Hope(ask(state, [], draft.now), draft.now, draft.policy.nodes_max)
+    hope = Hope(ask(state, [], draft.policy, draft.now), draft.now, draft.policy.nodes_max)
     jobs: list[Job] = []
     judged = 0
     for number, (kind, order) in enumerate(_by_turn(draft)):
@@ -86,11 +87,10 @@ def _delayed(draft: Draft, job: Job) -> bool:
     return True
 
 
-def ask(state: State, jobs: list[Job], now: Moment, *, heir: str = "", policy: Policy | None = None) -> Question:
+def ask(state: State, jobs: list[Job], policy: Policy, now: Moment, *, heir: str = "") -> Question:
     """The planner's view: these jobs, every offer, the nodes that stand idle, what the budgets still carry.
 
-    Nodes that were freed for a job by preemption are idle for that job, the `heir`, alone. With the policy, users are
-    compared by what they have used.
+    Nodes that were freed for a job by preemption are idle for that job, the `heir`, alone.
     """
     idle: dict[str, tuple[str, ...]] = {}
     asked: Counter[str] = Counter()
@@ -108,7 +108,8 @@ def ask(state: State, jobs: list[Job], now: Moment, *, heir: str = "", policy: P
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
         speeds=state.speeds,
-        shares={} if policy is None else shares(state, policy, now, jobs),
+        quotas=left(policy.quotas, (n.pool for n in state.nodes.values()), state.offers),
+        shares=shares(state, policy, now, jobs),
     )
 
 

@@ -67,6 +67,13 @@ class OverCapacity:
 
 
 @dataclass(frozen=True, slots=True)
+class OverQuota:
+    pattern: str
+    bought: int  # in the quota's unit
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class OverBudget:
     budget: str
     reserved: Charge
@@ -146,6 +153,7 @@ Finding = (
     | NodeTwice
     | NodeNotIdle
     | OverCapacity
+    | OverQuota
     | OverBudget
     | ReservesTooLittle
     | PriceUnknown
@@ -166,6 +174,7 @@ def check(question: Question, plan: Plan) -> tuple[Finding, ...]:
         *(finding for p in plan.placements if p.job in jobs for finding in _placement(jobs[p.job], p, question, plan)),
         *_nodes_once(plan),
         *_within_capacity(question, plan),
+        *_within_quotas(question, plan),
         *_within_budget(question, plan),
         *_explained(jobs, question, plan),
     )
@@ -248,6 +257,17 @@ def _within_capacity(question: Question, plan: Plan) -> Iterator[Finding]:
         offer = question.offers.get(pool)
         if offer is not None and offer.free is not None and count > max(0, offer.free):
             yield OverCapacity(pool, count, offer.free)
+
+
+def _within_quotas(question: Question, plan: Plan) -> Iterator[Finding]:
+    for quota, left in question.quotas:
+        bought = 0
+        for placed in plan.placements:
+            offer = question.offers.get(placed.pool.id)
+            if offer is not None and quota.covers(placed.pool):
+                bought += placed.buy * quota.takes(offer.shape)
+        if bought > left:
+            yield OverQuota(quota.pattern, bought, left)
 
 
 def _within_budget(question: Question, plan: Plan) -> Iterator[Finding]:

@@ -153,6 +153,13 @@ def short(smallest: int, idle: int, free: int | None) -> Refusal | None:
     )
 
 
+def over_quota(smallest: int, idle: int, left: int | None) -> Refusal | None:
+    """`left`: nodes that our account may still start there; None: no quota is known."""
+    if left is None or idle + left >= smallest:
+        return None
+    return Refusal(Why.OVER_QUOTA, f"the account's quota leaves {left} of the gang's {smallest} nodes")
+
+
 def over_cost_max(left: Charge | None, value: Value, lease: Millis) -> Refusal | None:
     """`left` of the job's own limit must cover the expected cost; or one lease (market time), where that is unknown."""
     if left is None:

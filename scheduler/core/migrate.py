@@ -78,7 +78,7 @@ def _review(draft: Draft, job: Job) -> None:
     nodes = own(state, job)
     if len(nodes) < len(job.nodes) or not nodes or held(state, job, policy, now):
         return
-    question = with_own(ask(state, [job], now), state, job)
+    question = with_own(ask(state, [job], policy, now), state, job)
     found = [c for c in options(job, question, policy, now) if _may(draft, job, question, c)]
     move = better(found, f"{nodes[0].pool.id}*{len(nodes)}", _ran(job, now), policy.move_margin)
     if move is not None and move.choice.pool != nodes[0].pool:

@@ -15,6 +15,7 @@ from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.hardware import Accelerator
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.power import NOTHING_KNOWN, Facts
+from dsched.scheduler.core.quota import Left, Quota
 from dsched.scheduler.core.snapshot import Job, PoolMemory
 from dsched.scheduler.core.speed.posterior import Measured
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Charge, MicroUsdPerHour, Millis
@@ -107,6 +108,8 @@ class Policy:
     """Times that one job is preempted; after that it keeps what it has."""
     share_half_life: Millis = Millis(24 * HOUR)
     """Market. Spend so long ago counts half when users are compared."""
+    quotas: tuple[Quota, ...] = ()
+    """What our accounts may run at a time."""
     weights: tuple[tuple[str, float], ...] = ()
     """User -> weight of the fair share; 1 where nothing is said."""
     placements_max: int = 100
@@ -172,6 +175,8 @@ class Question:
     speeds: Mapping[str, Measured] = field(default_factory=dict)  # by model
     columns: object = field(default=None, compare=False)
     """fleetplan.columns.Columns of these offers, where somebody has made them already."""
+    quotas: tuple[Left, ...] = ()
+    """Of the policy's, what the machines that we have leave."""
     shares: Mapping[str, Share] = field(default_factory=dict)
     """By user, what was used lately, and the weight. Empty: all users are equal."""
 

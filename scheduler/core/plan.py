@@ -104,7 +104,7 @@ def feasible_deadline(question: Question, job: Job, policy: Policy, now: Moment)
         return None
     found = []
     for id, entry in field.entries.items():
-        free = stock.free[id]
+        free = stock.buyable(id)
         had = entry.sizes[-1] if free is None else stock.idle_in(id) + free
         sizes = range(entry.sizes[0], max(entry.sizes[0], min(entry.sizes[-1], had)) + 1)
         value = rank.best_size(

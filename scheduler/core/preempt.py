@@ -164,7 +164,7 @@ def _waited(draft: Draft, job: Job) -> bool:
 
 def _make_room(draft: Draft, job: Job, lower: Sequence[Victim]) -> bool:
     state, policy, now = draft.state, draft.policy, draft.now
-    question = ask(state, [job], now)
+    question = ask(state, [job], policy, now)
     if plan(question, policy, now=now, rng=draft.rng).placements:
         return False  # ordinary capacity can be had
     for room in rooms(job, question, policy, now, lower)[:SETS]:

@@ -40,6 +40,7 @@ class Why(StrEnum):
     COOLING_DOWN = "cooling-down"
     NO_CAPACITY = "no-capacity"
     NOT_ENOUGH_FOR_GANG = "not-enough-for-gang"
+    OVER_QUOTA = "over-quota"  # the account may not run so many there
     OVER_COST_MAX = "over-cost-max"
     OVER_SPOT_SHARE = "over-spot-share"
     OVER_BUDGET = "over-budget"

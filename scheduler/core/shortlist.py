@@ -16,6 +16,7 @@ from dsched.scheduler.core import feasible, hazard, rank
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.quota import Claim, claims
 from dsched.scheduler.core.rank import Demand
 from dsched.scheduler.core.report import Line, Refusal, Report, Value, Verdict, Why, write
 from dsched.scheduler.core.units import Charge, MicroUsdPerHour, Moment
@@ -37,7 +38,9 @@ class Stock:
     free: dict[str, int | None]  # pool -> nodes to be had; None: not told
     idle: dict[str, list[str]]  # pool -> nodes of ours, sorted
     room: dict[str, Charge | None]  # budget -> what may still be reserved
-    taken: list[str] = field(default_factory=list)  # pools, in the order of taking
+    quotas: list[int] = field(default_factory=list)  # left of each, in its own unit
+    claims: dict[str, tuple[Claim, ...]] = field(default_factory=dict)  # pool -> the quotas that it draws on
+    taken: list[str] = field(default_factory=list)  # pools of which less is left than before, in the order of taking
 
     @classmethod
     def of(cls, question: Question) -> Stock:
@@ -45,10 +48,20 @@ class Stock:
             free={id: None if o.free is None else max(0, o.free) for id, o in question.offers.items()},
             idle={id: sorted(set(nodes)) for id, nodes in question.idle.items()},
             room=dict(question.room),
+            quotas=[one.left for one in question.quotas],
+            claims={id: claims(question.quotas, o) for id, o in question.offers.items()} if question.quotas else {},
         )
 
     def idle_in(self, pool: str) -> int:
         return len(self.idle.get(pool, ()))
+
+    def buyable(self, pool: str) -> int | None:
+        """Nodes that may be bought there: what is free, within the quotas. None: nobody has set a limit."""
+        free, within = self.free[pool], self.within_quota(pool)
+        return within if free is None else free if within is None else min(free, within)
+
+    def within_quota(self, pool: str) -> int | None:
+        return min((self.quotas[claim.number] // claim.each for claim in self.claims.get(pool, ())), default=None)
 
     def take(self, placement: Placement) -> None:
         pool = placement.pool.id
@@ -60,6 +73,10 @@ class Stock:
         if room is not None:
             self.room[placement.budget] = Charge(room - placement.reserve)
         self.taken.append(pool)
+        for claim in self.claims.get(pool, ()) if placement.buy else ():
+            self.quotas[claim.number] -= claim.each * placement.buy
+            sharing = (id for id, drawn in self.claims.items() if any(c.number == claim.number for c in drawn))
+            self.taken += sharing
 
 
 class Entry(NamedTuple):
@@ -74,7 +91,7 @@ class Entry(NamedTuple):
     def largest(self, stock: Stock) -> int:
         """The most nodes that can be had for one gang, at most what it may use."""
         pool = self.offer.pool.id
-        free = 0 if self.cooling else stock.free[pool]
+        free = 0 if self.cooling else stock.buyable(pool)
         return self.sizes[-1] if free is None else min(self.sizes[-1], stock.idle_in(pool) + free)
 
 
@@ -116,9 +133,9 @@ class Field:
         )
         if refusal is None and isinstance(sizes, range) and offer.quote is not None:
             quote = offer.quote
-            refusal = feasible.stale_price(quote.at, now, policy.stale_in(offer.pool.market)) or feasible.over_price_max(
-                self.need, sizes[0], quote.price
-            )
+            refusal = feasible.stale_price(
+                quote.at, now, policy.stale_in(offer.pool.market)
+            ) or feasible.over_price_max(self.need, sizes[0], quote.price)
             if refusal is None:
                 if self.need.price_max is not None and quote.price > 0:
                     sizes = range(sizes[0], min(sizes[-1], self.need.price_max // quote.price) + 1)
@@ -210,7 +227,8 @@ class Shortlist:
         idle = stock.idle_in(offer.pool.id)
         if largest < smallest:
             value = self._value(entry, range(smallest, smallest + 1), idle)
-            refusal = entry.cooling or feasible.short(smallest, idle, stock.free[offer.pool.id])
+            short = feasible.short(smallest, idle, stock.free[offer.pool.id])
+            refusal = entry.cooling or short or feasible.over_quota(smallest, idle, stock.within_quota(offer.pool.id))
             return Judged(_line(offer, value.hazard, refusal, value), Tier.NEVER, 0)
         value = self._value(entry, range(smallest, largest + 1), idle)
         lease = self._field.question.market(self._demand.policy.lease)

@@ -48,7 +48,7 @@ def used_up(draft: Draft, job: Job, nodes: list[Node]) -> Refusal | None:
         return None
     since = sum(now.market - node.metered for node in nodes if node.metered is not None)
     booked = replace(job, machine=Millis(job.machine + since), spot=Millis(job.spot + since))
-    question = ask(state, [booked], now)
+    question = ask(state, [booked], draft.policy, now)
     demand = demand_of(booked, rank.reference(need, question), question, draft.policy, now)
     value = rank.value(offer, offer.quote.price, len(nodes), node_hazard=0.0, boots=False, demand=demand)
     return feasible.over_spot_share(need, offer.pool, value, demand.luggage.spot_left)

@@ -39,6 +39,9 @@ def test_a_credential_comes_between_file_and_command_line(tmp_path: Path, monkey
         ("sede = 1", "unknown setting 'sede'"),
         ("seed = ", "not TOML"),
         ('trace = "/nowhere/at/all"', "does not exist"),
+        ("[shares]\nann = 0", "shares: ann = 0"),
+        ('[quotas]\n"aws/p5" = "8 gpus"', "no glob over provider/region/shape/market"),
+        ('[quotas]\n"aws/*/p5*/spot" = "many"', "768 vcpus"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, complaint: str) -> None:

@@ -89,7 +89,7 @@ def _choice(entry: Entry, nodes: int, stock: Stock, demand: rank.Demand) -> Choi
         hazard=value.hazard,
         changeover=market(_delay(entry, demand, boots=nodes > idle)) / SECOND,
         egress=value.egress / MICRO,
-        up=_up(entry, nodes, idle, stock.free[pool.id]),
+        up=_up(entry, nodes, idle, stock.buyable(pool.id)),
     )
 
 

@@ -94,7 +94,7 @@ def _review(draft: Draft, job: Job) -> bool:
     nodes = own(state, job)
     if len(nodes) < len(job.nodes) or not nodes:
         return False
-    question = with_own(ask(state, [job], draft.now), state, job)
+    question = with_own(ask(state, [job], draft.policy, draft.now), state, job)
     found = [
         choice
         for choice in options(job, question, draft.policy, draft.now)

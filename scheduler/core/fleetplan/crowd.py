@@ -21,6 +21,7 @@ from dsched.scheduler.core.fleetplan.ranking import Window, octave
 from dsched.scheduler.core.fleetplan.turn import crowded
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.rank import luggage
 from dsched.scheduler.core.share import Line, Waiting
 from dsched.scheduler.core.snapshot import Job
@@ -89,12 +90,27 @@ class Crowd:
         self.had: Ints = np.where(self.risk.cooling & (free < PLENTY), 0, free) + self.idle_count
         self.had[self.risk.cooling] = self.idle_count[self.risk.cooling]
         self.room = dict(question.room)
+        self._quotas = [one.left for one in question.quotas]
+        self._drawn = [
+            self._draws(one.quota) for one in question.quotas
+        ]  # [O] each: what a node takes of it; 0: nothing
+        for number in range(len(self._quotas)):
+            self._cap(number)
         self.placements: list[Placement] = []
         self.seen: dict[str, int] = {}  # job -> placements before it was looked at
         self.same: dict[str, str] = {}  # job -> the earlier job whose report is also its own
         self._groups: dict[Class, Group] = {}
         self._sample = _sample(question, columns)
         self._nothing: dict[tuple[object, ...], str] = {}  # numbers for which nothing was found -> first such job
+
+    def _draws(self, quota: Quota) -> Ints:
+        return np.array([quota.takes(o.shape) if quota.covers(o.pool) else 0 for o in self.columns.rows], np.int64)
+
+    def _cap(self, number: int) -> None:
+        """No more can be had than a quota leaves."""
+        each = self._drawn[number]
+        rows = np.flatnonzero(each)
+        self.had[rows] = np.minimum(self.had[rows], self.idle_count[rows] + self._quotas[number] // each[rows])
 
     def serve(self) -> bool:
         """Place the question's jobs, each in its turn. Whether jobs are left because the pass was long enough."""
@@ -344,6 +360,10 @@ class Crowd:
         room = self.room.get(placement.budget)
         if room is not None:
             self.room[placement.budget] = Charge(room - placement.reserve)
+        for number, drawn in enumerate(self._drawn):
+            if placement.buy and drawn[row]:
+                self._quotas[number] -= placement.buy * int(drawn[row])
+                self._cap(number)
         self.placements.append(placement)
 
     def _refuse(self, asked: Asked) -> None:

@@ -104,7 +104,7 @@ def place(draft: Draft, jobs: Sequence[Job]) -> list[Job]:
         if job.id not in mine:
             left.append(job)
             continue
-        question = question or ask(draft.state, list(mine.values()), draft.now)
+        question = question or ask(draft.state, list(mine.values()), draft.policy, draft.now)
         judged = judge(draft.state, job, question, draft.policy, draft.now)
         if judged is None:
             left.append(job)
@@ -222,7 +222,7 @@ def _revisit(draft: Draft, job: Job) -> None:
     booting = job.state is JobState.STARTING and bool(job.next_nodes) and lifecycle.quiet(draft, job)
     if not (running or booting or job.state is JobState.STARTING):
         return
-    question = ask(draft.state, [job], draft.now)
+    question = ask(draft.state, [job], draft.policy, draft.now)
     judged = judge(draft.state, job, question, draft.policy, draft.now)
     if judged is None:
         return
@@ -230,7 +230,7 @@ def _revisit(draft: Draft, job: Job) -> None:
         _look_again(draft, job, judged)
     elif booting:
         lifecycle.unplace(draft, job, f"given up before it was up: {_why(judged)}")
-        _carry_out(draft, draft.state.jobs[job.id], judged, ask(draft.state, [job], draft.now))
+        _carry_out(draft, draft.state.jobs[job.id], judged, ask(draft.state, [job], draft.policy, draft.now))
     elif judged.decision.target is None:
         _look_again(draft, job, judged)
         lifecycle.drain(draft, job, After.MOVE, words.waits(judged.observation, judged.decision))
