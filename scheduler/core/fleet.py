@@ -59,6 +59,7 @@ def arrived(draft: Draft, node: Node, machine: SeenNode) -> Node:
     met(draft, node.pool.id, up=True)
     if memory is not None and memory.refusals:
         draft.say("pool.sells", Change("pool", memory.pool, {"refusals": 0}))
+        draft.tell(memory.pool)
         draft.state.wake()
     if intent is not None:
         settle_intent(
@@ -198,8 +199,8 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
     moved = setback.follow(draft, Millis(-message.set_by)) if message.set_by < 0 else []
     wait = _longest(draft, message) if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
     until = Instant(draft.now.wall + wait + draft.terms.proof_margin)
-    if wait:
-        draft.set("proofs_from", max(until, draft.state.proofs_from))
+    known = Instant(draft.state.proofs_from + message.set_by if draft.state.proofs_from else 0)
+    draft.set("proofs_from", max(until, known) if wait else known)
     set_by, slept = message.set_by / 1_000, message.slept / 1_000
     held = f": for {(until - draft.now.wall) / 1_000:.0f} s no lease counts as over by its time" if wait else ""
     why = f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{held}"
