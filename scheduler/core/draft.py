@@ -79,6 +79,11 @@ class Draft:
         self._set.setdefault(name, getattr(self.state, name))
         setattr(self.state, name, value)
 
+    def tell(self, pool: str) -> None:
+        """There is good news of this pool for those that wait."""
+        self.set("newest", self.state.newest + 1)
+        self.learn(self.state.news, pool, self.state.newest)
+
     def undo(self) -> None:
         """Take back everything that this draft did: the message could not be handled.
 

@@ -30,6 +30,7 @@ def release(draft: Draft, names: Iterable[str]) -> None:
             continue
         node = ledger.meter(draft, node, draft.now.market)
         node = draft.node(node, "idle", job="", idle_since=draft.now.wall)
+        draft.tell(node.pool.id)
         draft.state.wake()
         if node.notice is not None or node.state is NodeState.DRAINING:
             leave(draft, node, "it is to be taken back and has no job")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, preempt, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
@@ -52,6 +52,8 @@ from dsched.scheduler.core.taking import record, take
 from dsched.scheduler.core.timely import obey
 from dsched.scheduler.core.timely.look import timely
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
+
+MUCH: Final = 0.05  # share of a price: jobs that wait for their time hear of smaller falls at their next look
 
 
 def place(draft: Draft) -> None:
@@ -295,6 +297,9 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
     fresh = {offer.pool.id: _seen(draft, offer, ours) for offer in message.offers}
     old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
     stale = Instant(draft.now.market - draft.policy.stale_after)
+    for id, offer in fresh.items():
+        if _good_news(old.get(id), offer):
+            draft.tell(id)
     moved = fresh.keys() != old.keys() or any(_moved(old[key], offer, stale) for key, offer in fresh.items())
     rest = {key: offer for key, offer in state.offers.items() if key not in old}
     draft.set("offers", {**rest, **fresh})
@@ -320,6 +325,13 @@ def _seen(draft: Draft, offer: Offer, ours: set[Pool]) -> Offer:
     if offer.free is not None:
         met(draft, pool.id, up=offer.free > 0 or pool in ours)
     return hazard.presumed(offer, state.streaks.get(pool.id), draft.now.market)
+
+
+def _good_news(old: Offer | None, new: Offer) -> bool:
+    """Whether somebody who waits for a pool should hear of it: it came up, or is much cheaper."""
+    if old is None or (old.free is not None and not old.free and new.free != 0):
+        return True
+    return new.quote is not None and (old.quote is None or new.quote.price < old.quote.price * (1 - MUCH))
 
 
 def _moved(old: Offer, new: Offer, stale: Instant) -> bool:

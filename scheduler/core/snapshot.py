@@ -280,6 +280,13 @@ class Streak(NamedTuple):
     since: Instant  # market
 
 
+class Waits(NamedTuple):
+    """What was news when a job was told to wait, and for which pools: only later news of them is worth another look."""
+
+    heard: int
+    pools: frozenset[str]
+
+
 class Kind(NamedTuple):
     """A class of one user's jobs that fit the same offers and draw on the same budget: what one finds, all find."""
 
@@ -340,6 +347,9 @@ class State:
     foreseeing: dict[str, Instant] = field(default_factory=dict)  # class -> wall: when its outlook was asked for
     blind: dict[str, str] = field(default_factory=dict)  # job -> class: decided without its outlook
     promised: dict[str, tuple[str, Instant]] = field(default_factory=dict)  # node -> job it is freed for, until
+    news: dict[str, int] = field(default_factory=dict)  # pool -> number of its last news: it came up, or fell in price
+    newest: int = 0  # number of the last news of any pool
+    waits: dict[str, Waits] = field(default_factory=dict)  # jobs whose deadline policy lets them wait
     said: dict[str, Instant] = field(default_factory=dict)  # job -> market: when it told last why it waits
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due

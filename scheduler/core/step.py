@@ -185,6 +185,7 @@ def _tick(draft: Draft) -> None:
     obey.due(draft)
     for pool in [pool for pool, until in state.cooling.items() if until <= now.market]:
         draft.learn(state.cooling, pool, None)
+        draft.tell(pool)
         state.wake()
     for alert in state.alerts.values():
         if alert.tries and alert.due <= now.wall:

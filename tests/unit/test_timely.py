@@ -217,3 +217,24 @@ def test_a_deadline_that_nothing_can_meet_is_refused_with_the_nearest_and_its_pr
     assert refused.value.code == "E407"
     s.submit(wish(work=10, within=12))
     assert s.job("j1").state is not JobState.FAILED
+
+
+def test_a_job_that_waits_is_asked_again_only_for_news_of_its_pools() -> None:
+    s = stage(offer(A, 10.0, free=0), offer(B, 12.0, free=0), on_demand(), policy="greedy")
+    s.submit(wish(work=10, within=40))
+    asked = s.state.revisits["j1"]
+    s.now = type(s.now)(s.now.wall + MINUTE, s.now.market + MINUTE)  # type: ignore[arg-type]
+    s.offers(offer(A, 10.2, free=0), offer(B, 12.0, free=0), on_demand())
+    assert s.state.revisits["j1"] == asked
+    s.offers(offer(A, 10.2, free=0), offer(B, 9.0, free=0), on_demand())
+    assert s.state.revisits["j1"] > asked
+    s.offers(offer(A, 10.2, free=8), offer(B, 9.0, free=0), on_demand())
+    assert pool(s) == SPOT
+
+
+def test_a_pass_asks_about_a_few_and_the_next_ones_about_the_rest() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand(), policy="greedy")
+    for number in range(11):
+        s.submit(wish(work=10, within=40), key=f"k{number}")
+    s.offers(offer(A, 10.0, free=100), on_demand())
+    assert all(s.job(f"j{number}").next_nodes for number in range(1, 12))

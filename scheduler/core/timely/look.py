@@ -115,15 +115,15 @@ def _option(state: State, choice: Choice, policy: Policy, now: Moment, rework: f
 
     Spot of which nobody tells whether it can be had is worth a try: a refusal costs seconds, and closes it for a while.
     """
-    made = replace(option(choice, policy), changeover=choice.changeover + rework)
+    made, delay = option(choice, policy), choice.changeover + rework
     if choice.pool.market is not Market.SPOT:
-        return replace(made, up=True if made.up is None else made.up, hazard=CALM)
+        return replace(made, changeover=delay, up=True if made.up is None else made.up, hazard=CALM)
     streak = state.streaks.get(choice.pool.id)
     up = made.up if made.up is not None else streak is None or streak.up or _closed_long(streak.since, policy, now)
     known = hazard.age(streak, now.market) if up or streak is None else now.market - streak.since
     offer = state.offers.get(choice.pool.id)
     factor = hazard.relative(offer, state.pools.get(choice.pool.id), streak, policy, now.market)
-    return replace(made, up=up, age=max(0, known) / SECOND, hazard=factor)
+    return replace(made, changeover=delay, up=up, age=max(0, known) / SECOND, hazard=factor)
 
 
 def _closed_long(since: Instant, policy: Policy, now: Moment) -> bool:

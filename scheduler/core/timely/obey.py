@@ -20,7 +20,7 @@ from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.migrate import held
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Report
-from dsched.scheduler.core.snapshot import After, Job, State, queue_class
+from dsched.scheduler.core.snapshot import After, Job, State, Waits, queue_class
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.account import account, placement
@@ -32,7 +32,8 @@ from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis, Moment
 
 OUTLOOKS: Final = 16  # classes whose outlook is kept, each of some 10 MB
 ASK_AGAIN: Final = Millis(30 * SECOND)  # wall: a worker that has not answered by then is asked again
-REVISITS: Final = 16  # jobs looked at again in one pass, each in milliseconds; the others in the next
+JUDGED: Final = 4  # waiting jobs asked about in one pass, each in some 5 ms: everybody else waits so long at most
+REVISITS: Final = 4  # jobs looked at again in one pass, each in milliseconds; the others in the next
 SAID: Final = Millis(HOUR)  # market: a job that waits on and on says so again after this, with its new figures
 
 
@@ -96,14 +97,25 @@ def _foreseen(state: State, seen: Observation, policy: Policy) -> tuple[Foreseen
 
 
 def place(draft: Draft, jobs: Sequence[Job]) -> list[Job]:
-    """Decide for the jobs with a deadline; the others, in their order, are left to the planner."""
+    """Decide for the jobs with a deadline; the others, in their order, are left to the planner.
+
+    A pass is short: of those that wait for their time only the ones with news are asked about, JUDGED at a time.
+    """
     left: list[Job] = []
     question: Question | None = None
     mine = {job.id: job for job in jobs if timely(job) and not (job.after is After.MOVE and job.places)}
+    judging = 0
     for job in jobs:
         if job.id not in mine:
             left.append(job)
             continue
+        if job.state is JobState.QUEUED:
+            if _patient(draft, job):
+                continue
+            judging += 1
+            if judging > JUDGED:
+                draft.state.dirty = True
+                continue
         question = question or ask(draft.state, list(mine.values()), draft.policy, draft.now)
         judged = judge(draft.state, job, question, draft.policy, draft.now)
         if judged is None:
@@ -111,6 +123,18 @@ def place(draft: Draft, jobs: Sequence[Job]) -> list[Job]:
         elif _carry_out(draft, job, judged, question):
             question = None  # it took something: the next one sees what is left
     return left
+
+
+def _patient(draft: Draft, job: Job) -> bool:
+    """Whether it goes on waiting unasked: its time has not come, and no pool that it waits for has news."""
+    state = draft.state
+    known = state.waits.get(job.id)
+    if known is None or job.id not in state.revisits:
+        return False
+    if any(state.news.get(pool, 0) > known.heard for pool in known.pools):
+        return False
+    state.block(queue_class(job), job.reason)
+    return True
 
 
 def _carry_out(draft: Draft, job: Job, judged: Judged, question: Question) -> bool:
@@ -131,6 +155,8 @@ def _carry_out(draft: Draft, job: Job, judged: Judged, question: Question) -> bo
 def _wait(draft: Draft, job: Job, judged: Judged, question: Question) -> None:
     """It waits though something could be had. Said when it begins, and now and then."""
     text = words.waits(judged.observation, judged.decision)
+    pools = frozenset(choice.pool.id for choice in judged.look.choices.values())
+    draft.learn(draft.state.waits, job.id, Waits(draft.state.newest, pools))
     draft.state.block(queue_class(job), text)
     said = draft.state.said.get(job.id)
     if said is not None and draft.now.market - said < SAID and job.reason.startswith(text[:10]):
@@ -192,6 +218,7 @@ def due(draft: Draft) -> None:
         if job is None or not timely(job):
             continue
         if job.state is JobState.QUEUED:
+            draft.learn(state.waits, name, None)
             state.unblock(queue_class(job))
             state.dirty = True
         elif job.state in (JobState.RUNNING, JobState.STARTING):
