@@ -297,8 +297,8 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
     fresh = {offer.pool.id: _seen(draft, offer, ours) for offer in message.offers}
     old = {key: offer for key, offer in state.offers.items() if offer.pool.provider == message.provider}
     stale = Instant(draft.now.market - draft.policy.stale_after)
-    for id, offer in fresh.items():
-        if _good_news(old.get(id), offer):
+    for id, seen in fresh.items():
+        if _good_news(old.get(id), seen):
             draft.tell(id)
     moved = fresh.keys() != old.keys() or any(_moved(old[key], offer, stale) for key, offer in fresh.items())
     rest = {key: offer for key, offer in state.offers.items() if key not in old}

@@ -212,7 +212,7 @@ def test_the_decision_is_stored_with_what_it_was_made_from() -> None:
 @pytest.mark.parametrize("market", [(offer(A, 10.0), on_demand()), (offer(A, 10.0),), (on_demand(free=0),)])
 def test_a_deadline_that_nothing_can_meet_is_refused_with_the_nearest_and_its_price(market: tuple[Offer, ...]) -> None:
     s = stage(*market)
-    with pytest.raises(Refusal, match="the earliest finish is 1.. h later.*for about") as refused:
+    with pytest.raises(Refusal, match=r"the earliest finish is 1.. h later.*for about") as refused:
         s.submit(wish(work=10, within=9))
     assert refused.value.code == "E407"
     s.submit(wish(work=10, within=12))

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dsched.scheduler.core.deadline.decide import decide
 from dsched.scheduler.core.deadline.view import Decision, Observation, Option
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.timely.rule import Terms, rule
-from dsched.scheduler.core.timely.single import decide
 
 HALVINGS: Final = 12  # of the logarithm of a factor of up to PRICE_MAX: to a tenth of a per cent
 PRICE_MAX: Final = 16.0  # times; beyond that nobody asks

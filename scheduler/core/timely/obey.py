@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from dsched.scheduler.core import lifecycle, taking
 from dsched.scheduler.core.asking import ask
+from dsched.scheduler.core.deadline.decide import decide
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.effect import Foresee, WakeAt
@@ -27,7 +28,6 @@ from dsched.scheduler.core.timely.account import account, placement
 from dsched.scheduler.core.timely.foresight import Foreseen, Request, request
 from dsched.scheduler.core.timely.look import Look, look, timely
 from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, rule
-from dsched.scheduler.core.timely.single import decide
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis, Moment
 
 OUTLOOKS: Final = 16  # classes whose outlook is kept, each of some 10 MB
