@@ -136,9 +136,9 @@ def _library() -> Library:
 
 @cache
 def _past(traces: Path, name: str, index: int) -> Past:
-    """Shared by the changeovers and price ratios that one process happens to play."""
+    """Shared by the changeovers and price ratios that one process happens to play; spot costs the same in all."""
     one = next(one for one in _sets(traces)[0] if one.name == name)
-    return past(one.worlds[index])
+    return past(one.priced(one.ratios[0])[index])
 
 
 def _weight(one: Set) -> float:

@@ -22,6 +22,7 @@ class Past:
 
     readings: dict[int, Reading]  # by tick, one an epoch
     factor: Floats  # [T, Z] of the zones on the age law, as known at each tick
+    spot: Floats  # [T, Z] $/h that were seen
 
 
 def past(world: World) -> Past:
@@ -35,13 +36,15 @@ def past(world: World) -> Past:
         factor[tick] = book.factor_up
         if tick == _epoch_tick(world.gap, tick):
             readings[tick] = book.reading()
-    return Past(readings, factor)
+    return Past(readings, factor, world.spot)
 
 
 class Foresight:
     """The outlooks of a world, made when they are first asked for, for jobs no longer than `horizon` (s)."""
 
     def __init__(self, past: Past, world: World, *, horizon: float, slack_max: float, library: Library) -> None:
+        if not np.array_equal(past.spot, world.spot):
+            raise ValueError(f"{world.name}: its past was seen at other prices; take the past of the priced world")
         self.past, self.world, self.library = past, world, library
         self.horizon, self.slack_max = horizon, slack_max
         self._made: OrderedDict[tuple[int, float], Outlook] = OrderedDict()
