@@ -25,6 +25,7 @@ from dsched.scheduler.wire.api import (
     Budget,
     Calibration,
     Check,
+    Commitments,
     Event,
     Health,
     Job,
@@ -138,6 +139,9 @@ class Client:
 
     def calibration(self) -> Calibration:
         return cast(Calibration, self._get("/v1/market/calibration"))
+
+    def commitments(self) -> Commitments:
+        return cast(Commitments, self._get("/v1/market/commitments"))
 
     def nodes(self) -> list[Node]:
         return cast(list[Node], self._items("/v1/nodes"))

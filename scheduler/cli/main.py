@@ -33,7 +33,7 @@ COMMANDS: Final = (
     Entry("migrate", "Jobs", _CLI + "act", "Move a job; shows what it gains first."),
     Entry("prices", "Market and money", _CLI + "market", "Offers by price per GPU, with their risk."),
     Entry("nodes", "Market and money", _CLI + "market", "Machines we pay for now."),
-    Entry("market", "Market and money", _CLI + "market", "How good the predictions of interruptions were."),
+    Entry("market", "Market and money", _CLI + "market", "How good predictions were, and what to reserve."),
     Entry("budget", "Market and money", _CLI + "money", "Budgets; `budget set NAME LIMIT` changes one."),
     Entry("report", "Market and money", _CLI + "money", "What was spent and saved, in all or by one job."),
     Entry("top", "Watch", "dsched.tui.app", "Everything, live, in the terminal.", process=True),

@@ -12,7 +12,7 @@ from dsched.scheduler.cli.lazy import here
 from dsched.scheduler.cli.terminal import moment
 from dsched.scheduler.cli.trouble import trouble
 from dsched.scheduler.view.column import order, select
-from dsched.scheduler.view.knowledge import calibration_text
+from dsched.scheduler.view.knowledge import calibration_text, commitments_text
 from dsched.scheduler.view.market import NODES, OFFERS
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.wire.api import Offer
@@ -60,17 +60,24 @@ def nodes(ctx: typer.Context) -> None:
 
 def market(
     ctx: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="[calibration]", show_default=False)] = "calibration",
+    action: Annotated[str, typer.Argument(metavar="[calibration|commitments]", show_default=False)] = "calibration",
 ) -> None:
-    """How good the predictions of interruptions were.
+    """How good predictions were, and what to reserve.
 
-    Every market hour each spot machine that runs gets one: will it be interrupted within the hour? Below the table
-    stand the pools that are left alone for now.
+    calibration: every market hour each spot machine that runs gets a prediction: will it be interrupted within the
+    hour? Below the table stand the pools that are left alone for now. commitments: which reserved capacity would have
+    cost less than what was paid in the last 30 days.
     """
     terminal = here(ctx)
-    if action != "calibration":
-        raise trouble("E100", f"market shows calibration, not {action!r}", "dsched market calibration")
+    if action not in ("calibration", "commitments"):
+        raise trouble("E100", f"market shows calibration or commitments, not {action!r}", "dsched market calibration")
     client = terminal.client()
+    if action == "commitments":
+        advice = client.commitments()
+        now = moment(client.health())
+        lines = commitments_text(advice, now, width=terminal.width, colour=terminal.colour)
+        terminal.value(dict(advice), lines, "commitments")
+        return
     known = client.calibration()
     now = moment(client.health())
     terminal.value(

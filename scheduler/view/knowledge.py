@@ -1,4 +1,4 @@
-"""How well the market is known, as text: a table of predictions beside what happened, and the running cool-downs."""
+"""What is known of the market, as text: predictions beside what happened, running cool-downs, what to reserve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dsched.scheduler.view import format as f
 from dsched.scheduler.view.column import Column
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import table
-from dsched.scheduler.wire.api import Calibration, CalibrationRow, Cooling
+from dsched.scheduler.wire.api import Calibration, CalibrationRow, Commitment, Commitments, Cooling
 
 RELIABILITY: Final[tuple[Column[CalibrationRow], ...]] = (
     Column(
@@ -49,6 +49,49 @@ COOLING: Final[tuple[Column[Cooling], ...]] = (
     ),
     Column(name="why", title="WHY", width=16, flex=True, cell=lambda c, _: show(c["why"]), key=lambda c: c["why"]),
 )  # fmt: skip
+
+
+COMMITMENTS: Final[tuple[Column[Commitment], ...]] = (
+    Column(
+        name="shape", title="RESERVE", width=24, flex=True,
+        cell=lambda c, _: f"{c['machines']} x {show(c['shape'])}", key=lambda c: c["shape"],
+    ),
+    Column(
+        name="where", title="WHERE", width=16, flex=True,
+        cell=lambda c, _: show(f"{c['provider']}/{c['region']}"), key=lambda c: f"{c['provider']}/{c['region']}",
+    ),
+    Column(
+        name="reserved", title="RESERVED $/H", width=12, align="right",
+        cell=lambda c, _: f.dollars(c["reserved"]), key=lambda c: float(c["reserved"]),
+    ),
+    Column(
+        name="paid", title="PAID $/H", width=9, align="right",
+        cell=lambda c, _: f.dollars(c["paid"]), key=lambda c: float(c["paid"]),
+    ),
+    Column(
+        name="used", title="USED", width=5, align="right",
+        cell=lambda c, _: f"{c['used']:.0%}", key=lambda c: c["used"],
+    ),
+    Column(
+        name="even", title="PAYS FROM", width=9, align="right",
+        cell=lambda c, _: f"{c['breaks_even']:.0%}", key=lambda c: c["breaks_even"],
+    ),
+    Column(
+        name="saving", title="SAVES", width=10, align="right",
+        cell=lambda c, _: f.dollars(c["saving"]), key=lambda c: float(c["saving"]),
+    ),
+)  # fmt: skip
+
+
+def commitments_text(known: Commitments, now: Moment, *, width: int | None, colour: bool) -> list[str]:
+    days = f"{known['window_s'] / 86_400:.0f} days"
+    if not known["rows"]:
+        return [f"no reserved capacity on sale would have cost less than what was paid in the last {days}"]
+    return [
+        f"reserved capacity that would have cost less than what was paid in the last {days}",
+        "",
+        *table(COMMITMENTS, known["rows"], now, width=width, colour=colour),
+    ]
 
 
 def calibration_text(known: Calibration, now: Moment, *, width: int | None, colour: bool) -> list[str]:

@@ -31,6 +31,7 @@ error is {"error": Problem}.
     PUT  /v1/budgets/{name}       {"limit": "12.50" | null} -> Budget
     PUT  /v1/bundles/{sha256}     tar.gz bytes -> 204
     GET  /v1/market/calibration   Calibration
+    GET  /v1/market/commitments   Commitments: what reserved capacity would have saved in the last 30 days
     GET  /v1/checks               [Check], the daemon's part of `dsched doctor`
 """
 
@@ -335,6 +336,25 @@ class Calibration(TypedDict):
     skill: float | None  # 1 - brier / base
     rows: list[CalibrationRow]
     cooling: list[Cooling]
+
+
+class Commitment(TypedDict):
+    """So many reserved machines would have cost less than what was paid. Dollars as decimal strings."""
+
+    provider: str
+    region: str
+    shape: str
+    machines: int
+    reserved: str  # per hour, each
+    paid: str  # per hour: the average of what one of them would have displaced
+    saving: str  # over the window
+    used: float  # share of the window in which the last of them would have been used, 0..1
+    breaks_even: float  # share of the window that a machine must be used to pay
+
+
+class Commitments(TypedDict):
+    window_s: float  # market
+    rows: list[Commitment]  # the best first
 
 
 class Check(TypedDict):

@@ -25,6 +25,7 @@ MAY = {
     "GET /v1/metrics": EVERYBODY,
     "GET /v1/checks": EVERYBODY,
     "GET /v1/market/calibration": EVERYBODY,
+    "GET /v1/market/commitments": EVERYBODY,
     "POST /v1/plan": EVERYBODY,
     "POST /v1/jobs": SUBMITTERS,
     "GET /v1/jobs": EVERYBODY,

@@ -51,3 +51,16 @@ def test_another_word_is_refused_with_the_right_one(api: FakeApi) -> None:
     said = call("market", "weather")
     assert said.code == 2
     assert "dsched market calibration" in said.err
+
+
+def test_what_to_reserve_is_said_with_what_it_saves(api: FakeApi) -> None:
+    row = {
+        "provider": "aws", "region": "us-east-1", "shape": "p5.48xlarge", "machines": 2, "reserved": "25.00",
+        "paid": "45.00", "saving": "28800.00", "used": 0.9, "breaks_even": 0.5,
+    }  # fmt: skip
+    api.on("GET", "/v1/market/commitments", {"window_s": 30 * 86_400.0, "rows": [row]})
+    said = call("market", "commitments")
+    assert "in the last 30 days" in said.out
+    assert all(word in said.out for word in ("2 x p5.48xlarge", "aws/us-east-1", "25.00", "45.00", "90%", "50%"))
+    api.on("GET", "/v1/market/commitments", {"window_s": 30 * 86_400.0, "rows": []})
+    assert "no reserved capacity on sale would have cost less" in call("market", "commitments").out

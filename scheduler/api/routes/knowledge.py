@@ -1,7 +1,8 @@
-"""What is known of the market: how good the predictions were, and which pools are left alone for now."""
+"""What is known of the market: how good the predictions were, which pools are left alone, what to reserve."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Final, cast
 
@@ -11,7 +12,11 @@ from dsched.scheduler.api import answer
 from dsched.scheduler.api.context import Api
 from dsched.scheduler.api.route import Call, Route
 from dsched.scheduler.auth.permission import Permission
+from dsched.scheduler.core.commitment import Paid, advice
+from dsched.scheduler.core.units import HOUR, Instant, Millis, text
 from dsched.scheduler.wire import api as wire
+
+WINDOW: Final = Millis(30 * 24 * HOUR)  # market: a month has its quiet weeks in it
 
 
 async def calibration(api: Api, call: Call) -> Response:
@@ -41,6 +46,34 @@ async def calibration(api: Api, call: Call) -> Response:
     )
 
 
+async def commitments(api: Api, call: Call) -> Response:
+    """What reserved machines would have saved, by what the ledger says was paid."""
+    state, now = api.control.state, api.control.now()
+    offers = dict(state.offers)
+    booked = await asyncio.to_thread(lambda: api.queries.ledger(since=Instant(now.market - WINDOW)))
+    paid = [
+        Paid(pool.provider, pool.region, pool.shape, entry.rate, entry.start, entry.end)
+        for entry in booked
+        if entry.kind == "compute" and entry.pool in offers and (pool := offers[entry.pool].pool).market != "reserved"
+    ]
+    found = await asyncio.to_thread(lambda: advice(paid, offers, now.market, WINDOW))
+    rows = [
+        wire.Commitment(
+            provider=one.provider,
+            region=one.region,
+            shape=one.shape,
+            machines=one.machines,
+            reserved=text(one.reserved),
+            paid=text(one.paid),
+            saving=text(one.saving),
+            used=one.used,
+            breaks_even=one.breaks_even,
+        )
+        for one in found
+    ]
+    return answer.one(wire.Commitments(window_s=WINDOW / 1000, rows=rows))
+
+
 ROUTES: Final = (
     Route(
         method="GET",
@@ -48,5 +81,12 @@ ROUTES: Final = (
         permission=Permission.SEE,
         handler=calibration,
         answer=wire.Calibration,
+    ),
+    Route(
+        method="GET",
+        path="/v1/market/commitments",
+        permission=Permission.SEE,
+        handler=commitments,
+        answer=wire.Commitments,
     ),
 )
