@@ -40,8 +40,17 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """Dense peaks that no ranking uses yet; None: the chip has no such unit, or nothing is known."""
+
+    int8_tops: float | None = None
+    fp4_tflops: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     accelerators: Mapping[str, Accelerator]
+    peaks: Mapping[str, Peaks]  # accelerator name -> peaks of the narrower formats
     aliases: Mapping[str, str]  # other spelling, lower case -> name
     origins: Mapping[str, Origin]  # accelerator name -> where its facts come from
     listings: Mapping[str, Listing]  # shape name -> listing
@@ -70,10 +79,20 @@ def load() -> Catalog:
     return read(_resource("accelerators.toml"), _resource("shapes.toml"))
 
 
+@cache
+def tpus() -> Catalog:
+    """TPUs, apart: their machines are offered only by a provider that was told to, to jobs that name one."""
+    return read(_resource("tpus.toml"), _resource("tpus.toml"))
+
+
 def read(accelerators: str, shapes: str) -> Catalog:
     """Build a catalog from the text of the two files."""
     chips = tomllib.loads(accelerators)
     models = {name: _accelerator(name, row) for name, row in chips["accelerator"].items()}
+    peaks = {
+        name: Peaks(int8_tops=row.get("int8_tops"), fp4_tflops=row.get("fp4_tflops"))
+        for name, row in chips["accelerator"].items()
+    }
     origins = {name: _origin("accelerators.toml", name, row, chips) for name, row in chips["accelerator"].items()}
     aliases = {
         spelling.lower(): name
@@ -87,7 +106,7 @@ def read(accelerators: str, shapes: str) -> Catalog:
         if listing.shape.name in listings:
             raise CatalogError(f"shapes.toml: {listing.shape.name} is listed twice")
         listings[listing.shape.name] = listing
-    return Catalog(accelerators=models, aliases=aliases, origins=origins, listings=listings)
+    return Catalog(accelerators=models, peaks=peaks, aliases=aliases, origins=origins, listings=listings)
 
 
 def _resource(name: str) -> str:
