@@ -100,6 +100,7 @@ def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> t
     question = ask(state, [job], policy, now)
     judged = obey.judge(state, job, question, policy, now) if timely(job) else None
     if judged is not None:
+        judged = judged.priced(question.scale)
         return judged.report(job, question, now), judged.more()
     return plan(question, policy, now=now, rng=rng).reports[job.id], {}
 

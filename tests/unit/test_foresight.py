@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,3 +150,14 @@ def test_a_worker_process_makes_it_and_ends_with_its_pipe(tmp_path: Path) -> Non
     assert outlook.changeover == pytest.approx(30, rel=0.1)
     assert status == 0
     assert not any(name.endswith(".lock") for name in os.listdir(tmp_path))
+
+
+def test_the_reason_to_wait_names_the_price_of_an_hour_of_slack(tmp_path: Path) -> None:
+    s = Stage(offer(A, 10.0, free=0), offer(B, 12.0, free=0), on_demand())
+    s.policy = replace(s.policy, deadline_policy="slack")
+    s.submit(wish(work=10, within=30))
+    request = asked(s)
+    s.tell(MarketForeseen(request=request, foreseen=made(request, tmp_path)))
+    s.submit(wish(work=9, within=29))
+    assert re.search(r"slack 20\.0 h at \$\d+\.\d\d/h; buys sure capacity at", s.job("j2").reason)
+    assert deadline_of(s)["slack_price"] > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -20,7 +22,9 @@ from dsched.scheduler.core.deadline.view import (
     Option,
 )
 
-_STATE = {True: UP, False: DOWN, None: UNKNOWN}
+SLACK_STEP: Final = 1800.0  # s
+UNPAYABLE: Final = 1e9  # $: policies value what cannot be done with sums beyond this
+_STATE: Final = {True: UP, False: DOWN, None: UNKNOWN}
 
 
 def decide(policy: DeadlinePolicy, observation: Observation) -> Decision:
@@ -44,6 +48,22 @@ def decide(policy: DeadlinePolicy, observation: Observation) -> Decision:
             net=bool(answer.net[0]),
         ),
     )
+
+
+def slack_price(policy: DeadlinePolicy, observation: Observation, why: Explain) -> float:
+    """Dollars per hour of slack: what half an hour less of it would cost, doubled. nan where nothing is valued.
+
+    The derivative of the expected cost by the deadline, taken as a difference since the tables are piecewise linear.
+    """
+    if why.slack_price > 0:
+        return why.slack_price
+    less = replace(observation, job=replace(observation.job, deadline=observation.job.deadline - SLACK_STEP))
+    now, then = _best(why.costs), _best(decide(policy, less).why.costs)
+    return max(0.0, (then - now) * 3600.0 / SLACK_STEP) if math.isfinite(then - now) else math.nan
+
+
+def _best(costs: dict[str, float]) -> float:
+    return min((cost for cost in costs.values() if math.isfinite(cost) and cost < UNPAYABLE), default=math.nan)
 
 
 def batch(observation: Observation) -> Batch:

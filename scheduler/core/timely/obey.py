@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from dsched.scheduler.core import lifecycle, taking
 from dsched.scheduler.core.asking import ask
-from dsched.scheduler.core.deadline.decide import decide
+from dsched.scheduler.core.deadline.decide import decide, slack_price
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.effect import Foresee, WakeAt
@@ -58,6 +58,12 @@ class Judged:
         outlook = None if self.used is None else self.used.to_wire()
         rule = self.policy.deadline_policy
         return {"deadline": words.to_wire(self.observation, self.decision, self.terms, rule, outlook)}
+
+    def priced(self, scale: float) -> Judged:
+        """With the price of its slack, which takes another look: for those who tell it, not for every decision."""
+        judge = rule(self.policy, self.terms, scale)
+        price = slack_price(judge, self.observation, self.decision.why)
+        return replace(self, decision=replace(self.decision, why=replace(self.decision.why, slack_price=price)))
 
     def report(self, job: Job, question: Question, now: Moment) -> Report:
         return account(job, replace(self.look, observation=self.observation), self.decision, question, self.policy, now)
@@ -142,6 +148,7 @@ def _carry_out(draft: Draft, job: Job, judged: Judged, question: Question) -> bo
     _look_again(draft, job, judged)
     target = judged.look.choices.get(judged.decision.target or "")
     if target is not None and (judged.moves or job.state is not JobState.RUNNING):
+        judged = judged.priced(draft.state.scale)
         told = judged.report(job, question, draft.now)
         taking.take(draft, job, placement(job, target, question), told, judged.more())
         return True
@@ -154,13 +161,15 @@ def _carry_out(draft: Draft, job: Job, judged: Judged, question: Question) -> bo
 
 def _wait(draft: Draft, job: Job, judged: Judged, question: Question) -> None:
     """It waits though something could be had. Said when it begins, and now and then."""
-    text = words.waits(judged.observation, judged.decision)
     pools = frozenset(choice.pool.id for choice in judged.look.choices.values())
     draft.learn(draft.state.waits, job.id, Waits(draft.state.newest, pools))
-    draft.state.block(queue_class(job), text)
     said = draft.state.said.get(job.id)
-    if said is not None and draft.now.market - said < SAID and job.reason.startswith(text[:10]):
+    if said is not None and draft.now.market - said < SAID and job.reason.startswith(words.WAITS):
+        draft.state.block(queue_class(job), job.reason)
         return
+    judged = judged.priced(draft.state.scale)
+    text = words.waits(judged.observation, judged.decision)
+    draft.state.block(queue_class(job), text)
     draft.learn(draft.state.said, job.id, draft.now.market)
     decision = taking.record(draft, job, judged.report(job, question, draft.now), judged.more())
     draft.job(job, "waits", None, insert("decision", decision.id, decision), why=text, decision=decision.id)

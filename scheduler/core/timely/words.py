@@ -13,6 +13,7 @@ from dsched.scheduler.core.units import MINUTE, SECOND
 
 OPTIONS_KEPT: Final = 256  # in a stored decision, the cheapest of them: some 30 KB
 FALLBACKS_KEPT: Final = 5
+WAITS: Final = "waits for cheaper capacity"
 DAY: Final = 24 * 60
 
 
@@ -33,7 +34,7 @@ def waits(seen: Observation, decision: Decision) -> str:
     """Why a job that could run somewhere is not placed, and when that ends at the latest."""
     last = net_at(seen)
     sure = f"; buys sure capacity at {clock(last)} at the latest" if last is not None else "; nothing sure is on offer"
-    return f"waits for cheaper capacity until {clock(decision.revisit_at)}: {slack_words(decision)}{sure}"
+    return f"{WAITS} until {clock(decision.revisit_at)}: {slack_words(decision)}{sure}"
 
 
 def chooses(seen: Observation, decision: Decision) -> str:
