@@ -19,6 +19,9 @@ class Quiet(MotoRequestHandler):
 
     def log_request(self, *_: Any, **__: Any) -> None: ...
 
+    def connection_dropped(self, *_: Any) -> None:
+        self.close_connection = True  # else the client waits for its answer until it loses patience
+
     def log(self, *_: Any, **__: Any) -> None: ...
 
 

@@ -74,7 +74,7 @@ class Market:
     names: Any = field(default_factory=lambda: itertools.count(1))
 
     def reset(self) -> None:
-        """Back to an empty market; tokens, like instances, stay."""
+        """Back to an empty market, as a new account has it; instances stay."""
         fresh = Market()
         for name in (
             "capacity",
@@ -88,6 +88,7 @@ class Market:
             "plans",
         ):
             setattr(self, name, getattr(fresh, name))
+        self.tokens.clear()
         self.faults, self.calls, self.lag_s, self.page = deque(), [], 0.0, 0
 
     def meet(self, action: str, region: str) -> Fault | None:

@@ -1,0 +1,204 @@
+"""AWS behind the provider port.
+
+A region that does not answer takes nothing from the others: its machines are told as they were seen last, for a while,
+and its offers with their old prices. When nothing can be known, a call raises; it never tells a shorter list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from typing import Final, TypeVar
+
+from dsched.providers.aws import advice, compute, notices, prices, quotas, reserve
+from dsched.providers.aws.client import Account
+from dsched.providers.aws.kept import Kept
+from dsched.providers.aws.region import Region
+from dsched.providers.aws.settings import Settings
+from dsched.providers.base import (
+    Ambiguous,
+    Capacity,
+    Invalid,
+    Launch,
+    Node,
+    NodeRef,
+    Notice,
+    NoticeKind,
+    Price,
+    ProviderError,
+    Scope,
+)
+from dsched.providers.catalog import load
+from dsched.scheduler.core.market import Market, Offer, Pool, Quote
+from dsched.scheduler.core.units import MINUTE, Instant, Millis
+
+T = TypeVar("T")
+
+BLIND_MAX: Final = Millis(10 * MINUTE)  # so long a region that does not answer is told as it was; leases are longer
+_USED_UP: Final = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")
+
+
+class AwsProvider:
+    """Provider over one account. `cluster` marks what is ours; `used` hears every action as IAM names it."""
+
+    name = compute.NAME
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: str,
+        *,
+        now: Callable[[], Instant] = notices.wall,
+        used: Callable[[str], None] | None = None,
+    ) -> None:
+        self._settings, self._now = settings, now
+        self._account = Account(settings, used=used)
+        catalog = load()
+        self._regions = {
+            name: Region(name, self._account, cluster, settings, catalog, now) for name in settings.regions
+        }
+        self._classes = Kept(settings.list_every, self._ask_classes, now)
+        self.ailing: dict[str, str] = {}  # region -> why it does not answer
+
+    async def offers(self) -> list[Offer]:
+        classes = await self._interruption_classes()
+        answers = await self._each(self._regions.values(), lambda region: region.offers(classes))
+        return [
+            offer
+            for region, answer in answers
+            for offer in (region.last if isinstance(answer, ProviderError) else answer)
+        ]
+
+    async def launch(self, want: Launch) -> list[Node]:
+        region = self._region(want.pool)
+        try:
+            asked = await self._request(region, want)
+            await region.launches.take()
+            answer = await self._account.change("ec2", region.name, "run_instances", **asked)
+            return region.fleet.told(answer["Instances"], await region.zones(), self._now())
+        except Invalid as error:
+            if error.code not in _USED_UP:
+                raise
+            return await self._bought_before(region, want, error)
+        except ProviderError as error:
+            if type(error) is ProviderError:  # no answer to a question on the way: nothing was done, but who knows
+                raise Ambiguous(error.code, str(error), scope=error.scope) from error
+            raise
+
+    async def nodes(self, tokens: Collection[str] | None = None) -> list[Node]:
+        async def listed(region: Region) -> list[Node]:
+            return await region.fleet.look(await region.zones(), self._now(), tokens)
+
+        found: list[Node] = []
+        for region, answer in await self._each(self._regions.values(), listed):
+            if isinstance(answer, ProviderError):
+                seen = region.fleet.listed_at
+                if tokens is not None or seen is None or self._now() - seen > BLIND_MAX:
+                    raise answer
+                answer = region.fleet.remembered()
+            found += answer
+        return found
+
+    async def terminate(self, refs: Collection[NodeRef]) -> None:
+        places = {compute.place_of(ref) for ref in refs if ref.provider == self.name}
+
+        async def end(region: Region) -> None:
+            names = [name for place, name in places if place in ("", region.name)]
+            if names:
+                await region.fleet.terminate(names)
+
+        for _, answer in await self._each(self._regions.values(), end):
+            if isinstance(answer, ProviderError):
+                raise answer
+
+    async def events(self) -> AsyncIterator[Notice]:
+        async for notice in notices.events(self._account, tuple(self._regions), self._settings.queue, self._now):
+            if notice.kind is NoticeKind.INTERRUPT and notice.ref is not None:
+                region, name = compute.place_of(notice.ref)
+                if region in self._regions:
+                    self._regions[region].fleet.warned(name)
+            yield notice
+
+    async def history(self, since: Instant) -> AsyncIterator[Sequence[tuple[Pool, Quote]]]:
+        """The steps of spot prices since then (EC2 remembers 90 days), a week of one region at a time."""
+        for region in self._regions.values():
+            zones, shapes = await region.zones(), await region.shapes()
+            steps = prices.spot_history(self._account, region.name, zones, shapes, since, self._now())
+            async for slice_ in steps:
+                yield slice_
+
+    async def limits(self) -> list[quotas.Limit]:
+        """What this account may run at most. Raises ProviderError."""
+        return [limit for name in self._regions for limit in await quotas.limits(self._account, name)]
+
+    async def commitments(self) -> list[reserve.Commitment]:
+        """Reserved instances and savings plans in force. Raises ProviderError."""
+        return await reserve.commitments(self._account, tuple(self._regions))
+
+    async def blocks(self, region: str, shape: str, count: int, hours: int) -> list[reserve.BlockOffer]:
+        """Capacity blocks on sale. Raises ProviderError."""
+        return await reserve.blocks(self._account, region, await self._regions[region].zones(), shape, count, hours)
+
+    def _region(self, pool: Pool) -> Region:
+        region = self._regions.get(pool.region)
+        if pool.provider != self.name or region is None:
+            raise Invalid("UnknownRegion", f"{pool.id}: the settings do not name {pool.region}", scope=Scope.POOL)
+        return region
+
+    async def _request(self, region: Region, want: Launch) -> dict[str, object]:
+        """Raises Invalid for a pool that is not sold, Price above the limit, Capacity without a slot."""
+        compute.check(want)
+        pool = want.pool
+        zone, kind = (await region.zones()).name(pool.zone), await region.kind(pool.shape)
+        if zone is None or kind is None:
+            raise Invalid("NotSold", f"{pool.id}: no such zone or shape", scope=Scope.POOL)
+        held = None
+        if pool.market is Market.RESERVED:
+            held = await region.slot(pool, want.count)
+            if held is None:
+                raise Capacity("NoFreeSlot", f"{pool.id}: fewer than {want.count} free together", scope=Scope.POOL)
+        elif pool.market is Market.ON_DEMAND and want.price_max is not None:
+            listed = (await region.listed()).get(pool.shape)
+            if listed is not None and listed.price > want.price_max:
+                raise Price("ListPrice", f"{pool.id}: {listed.price} is over {want.price_max}", scope=Scope.POOL)
+        return compute.request(
+            want, cluster=region.fleet.cluster, zone=zone, arch=kind.arch, held=held, settings=self._settings
+        )
+
+    async def _bought_before(self, region: Region, want: Launch, error: Invalid) -> list[Node]:
+        """The token has bought: with settings that have changed since, or machines that are dead by now."""
+        nodes = await region.fleet.look(await region.zones(), self._now(), [want.token])
+        if len(nodes) == want.count and all(node.pool == want.pool for node in nodes):
+            return sorted(nodes, key=lambda node: node.index)
+        if nodes or error.code != "IdempotentInstanceTerminated":
+            raise error
+        raise Capacity(error.code, "bought and long gone", scope=Scope.REQUEST, cooldown=Millis(0)) from error
+
+    async def _each(
+        self, regions: Collection[Region], ask: Callable[[Region], Awaitable[T]]
+    ) -> list[tuple[Region, T | ProviderError]]:
+        """Ask all at once. Raises when none of them has an answer."""
+
+        async def one(region: Region) -> T | ProviderError:
+            try:
+                answer = await ask(region)
+            except ProviderError as error:
+                self.ailing[region.name] = str(error)
+                return error
+            self.ailing.pop(region.name, None)
+            return answer
+
+        answers = await asyncio.gather(*(one(region) for region in regions))
+        failed = [answer for answer in answers if isinstance(answer, ProviderError)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        return list(zip(regions, answers, strict=True))
+
+    async def _interruption_classes(self) -> advice.Classes:
+        try:
+            return await self._classes.get()
+        except ProviderError:
+            return {}
+
+    async def _ask_classes(self) -> advice.Classes:
+        return await advice.advised(self._settings.advisor) if self._settings.advisor else {}
