@@ -42,6 +42,7 @@ class Config:
     quotas: Mapping[str, str] = field(default_factory=dict)
     """What our accounts may run: globs over "provider/region/shape/market" -> "768 vcpus", "64 gpus" or "8 nodes"."""
     policy: str = DEADLINE_POLICY  # what decides for jobs with a deadline; the safety net is always around it
+    record: Path | None = None  # all that the core is told, to run it again: dsched simulate --replay
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     # the embedded cloud
     local: bool = True
@@ -65,6 +66,11 @@ class Config:
     def idle(self) -> Millis:
         """Wall. Two minutes of market time, since idle is paid; but ten seconds for a next job to come."""
         return _ms(self.idle_seconds or max(10.0, 120.0 / self.scale))
+
+    @property
+    def launch_fails(self) -> Millis:
+        """Wall. A minute of market time, two time limits of a call; the embedded cloud answers within a second."""
+        return _ms(max(1.0, 60.0 / self.scale) if self.local else 60.0)
 
     @property
     def restart(self) -> Millis:
@@ -115,6 +121,7 @@ _FLAGS = (
     ("notice_scale", float, "divides the embedded cloud's notice times"),
     ("max_nodes", int, "machines the embedded cloud may run at a time"),
     ("trace", Path, "folder of market traces to replay"),
+    ("record", Path, "write down all that the core is told, for dsched simulate --replay"),
     ("script", Path, "market events to inject, JSON lines"),
     ("lease_seconds", float, "lease of a machine"),
     ("idle_seconds", float, "how long an idle machine is kept"),
@@ -171,7 +178,7 @@ def check(config: Config) -> None:
 def _check_weights(config: Config) -> None:
     for name in ("energy_usd_per_kwh", "carbon_usd_per_tonne"):
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if type(value) not in (int, float) or not 0 <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")
     for name in ("shares", "quotas"):
         if not isinstance(getattr(config, name), Mapping):
@@ -182,7 +189,7 @@ def _check_weights(config: Config) -> None:
     for pattern, factor in config.discounts.items():
         if pattern.count("/") != 2:
             raise ConfigError(f"discounts: {pattern!r} is no glob over provider/shape/market such as aws/p5*/on-demand")
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 1:
+        if type(factor) not in (int, float) or not 0 < factor <= 1:
             raise ConfigError(f"discounts: {pattern} = {factor!r}: must be the share of the list price, such as 0.85")
 
 

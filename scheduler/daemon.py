@@ -47,6 +47,7 @@ from dsched.scheduler.engine.journal import FOLDER, Journal
 from dsched.scheduler.engine.journal import read as read_journal
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
+from dsched.scheduler.engine.record import Recorder
 from dsched.scheduler.engine.timers import Alarm, Ticker
 from dsched.scheduler.store.backup import RESTORED
 from dsched.scheduler.store.bundles import Bundles
@@ -84,6 +85,7 @@ class Daemon:
             restart=config.restart,
             write=config.write,
             deadline_policy=config.policy,
+            launch_fails=config.launch_fails,
             energy_price=config.energy_usd_per_kwh,
             carbon_price=config.carbon_usd_per_tonne,
             discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
@@ -91,7 +93,9 @@ class Daemon:
             weights=tuple(sorted(config.shares.items())),
             quotas=tuple(read_quota(pattern, text) for pattern, text in config.quotas.items()),
         )
-        rng = random.Random()  # noqa: S311 - jitter, not secrets
+        seed = secrets.randbits(64)
+        rng = random.Random(seed)  # noqa: S311 - jitter, not secrets
+        self.recorder = None if config.record is None else Recorder(config.record, seed, policy, terms)
         self.loop = Loop(
             store.load(),
             store,
@@ -102,6 +106,8 @@ class Daemon:
             publish=self._publish,
             carry=self._carry,
         )
+        if self.recorder is not None:
+            self.loop.mind.taps = (self.recorder,)
         self.desk = Desk(
             self.loop,
             _key(config.state / "key"),
@@ -275,6 +281,8 @@ class Daemon:
         self.market.look(state, now)
         self.forecasts.look(state, self.loop.policy, now)
         self._writing = asyncio.get_running_loop().create_task(self.market.write())
+        if self.recorder is not None:
+            self.recorder.flush()
         self._remember_clock()
 
     def _remember_clock(self) -> None:

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +23,13 @@ from dsched.providers.local.replay import BadTrace
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.units import HOUR, Millis, Moment, usd
+from dsched.scheduler.engine.record import BadRecord
 from dsched.scheduler.sim.crowd import again, crowd
 from dsched.scheduler.sim.drive import DAY, POLICY, Setting, Simulation
 from dsched.scheduler.sim.faults import FAULTS
 from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.picture import draw
+from dsched.scheduler.sim.rerun import rerun
 from dsched.scheduler.sim.tally import Row, Tally, dollars, states, tally, to_wire
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import shorten
@@ -54,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one simulation; its exit code."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     given = arguments().parse_args(argv)
+    if given.replay is not None:
+        return _again(given.replay, given.output)
     try:
         run = simulation(given)
     except (Wrong, BadTrace, OSError) as e:
@@ -77,6 +81,23 @@ def main(argv: Sequence[str]) -> int:
     return OK
 
 
+def _again(path: Path, output: str) -> int:
+    """Whether the core decides now as it did in the daemon. Exit 1 when not."""
+    try:
+        found = rerun(path)
+    except (BadRecord, OSError) as e:
+        return _fail("E100", str(e), "dsched daemon --record FILE", USAGE)
+    if output == "json":
+        _say(json.dumps({"v": 1, **asdict(found)}))
+    else:
+        _say(f"{found.messages:,} messages, {found.events:,} decisions, digest {found.digest}")
+        if found.differs is None:
+            _say(f"the daemon's digest of its first {found.compared:,} decisions is the same: {found.recorded}")
+        else:
+            _say(f"differs from the daemon's within its first {found.differs:,} decisions: {found.recorded}")
+    return OK if found.differs is None else FAILED
+
+
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dsched simulate", description="Run jobs through the production scheduler on a virtual clock."
@@ -97,6 +118,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--faults", metavar="NAME", default="none", help=f"{', '.join(FAULTS)} (default none)")
     parser.add_argument("--budget", metavar="DOLLARS", help="the default budget's limit")
     parser.add_argument("--quota", type=int, metavar="N", default=1_000, help="machines at a time (default 1000)")
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="run again what `dsched daemon --record FILE` wrote"
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("-n", "--lines", type=int, default=LINES, help="jobs shown")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw it")

@@ -7,8 +7,8 @@ same functions, so it is the one that a daemon with this past would get.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from dsched.scheduler.core.deadline.outlook import Library
 from dsched.scheduler.core.event import Event
@@ -32,6 +32,7 @@ class Seer:
         self._past: list[Sighting] = []
         self._quotes: dict[str, Sighting] = {}
         self._watched: dict[str, Instant] = {}
+        self._told: tuple[int, Instant, Sequence[Mapping[str, Any]]] = (-1, Instant(0), ())  # the traces of one tick
 
     def told(self, state: State, message: Message, now: Moment) -> None:
         if not isinstance(message, OffersSeen):
@@ -52,14 +53,18 @@ class Seer:
     def answer(self, request: Request) -> MarketForeseen:
         """The outlook at the request's moment."""
         self.made += 1
-        since = Instant(int(request.made - PAST * SECOND) // GAP * GAP)
-        past = self._past[bisect_left(self._past, since, key=lambda seen: seen.at) :]
-        self._past = past
-        first = past[0].at if past and past[0].at < request.made else request.made
-        begin = Instant(first // GAP * GAP)
-        found = traces(past, gap=GAP, begin=begin, end=request.made) if past else []
+        tick = request.made // GAP
+        if self._told[0] != tick:  # classes ask together, at the epochs that they share
+            self._told = (tick, *self._traces(request.made))
+        _, begin, found = self._told
         made = outlook(request, found, self._library, begin=begin, gap=GAP / SECOND)
         return MarketForeseen(request=request, foreseen=Foreseen(request=request, outlook=made))
+
+    def _traces(self, made: Instant) -> tuple[Instant, Sequence[Mapping[str, Any]]]:
+        since = Instant(int(made - PAST * SECOND) // GAP * GAP)
+        past = self._past = self._past[bisect_left(self._past, since, key=lambda seen: seen.at) :]
+        begin = Instant((past[0].at if past and past[0].at < made else made) // GAP * GAP)
+        return begin, traces(past, gap=GAP, begin=begin, end=made) if past else []
 
 
 def _news(seen: Sighting) -> tuple[object, ...]:
