@@ -233,7 +233,8 @@ class Storm(World):
         for each in {p.id: p for p in map(pool, ZONES)}.values():
             if scope == "account" or each == intent.pool or (scope == "region" and each.region == intent.pool.region):
                 self.judge.refuse(each.id, self.now.market + cooldown)
-        self.tell(LaunchRefused(intent=intent.id, by=by, why="no", scope=scope, cooldown=cooldown))
+        # Told for certain: the court holds the core to it.
+        self.daemon.tell(LaunchRefused(intent=intent.id, by=by, why="no", scope=scope, cooldown=cooldown))
 
     def _list(self) -> None:
         self.tell(NodesSeen(provider=CLOUD, nodes=self.listed(), asked=self.now.wall))
