@@ -128,7 +128,8 @@ def contest(count: int, offers: int, rounds: int) -> None:
     ready = replace(question, columns=Columns.of(question.offers))
     one = replace(question, jobs=question.jobs[:1])
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # as the daemon does
+    gc.set_threshold(20_000, 20, 50)
 
     def ask(what: Question) -> Callable[[], Plan]:
         return lambda: plan(what, policy, now=contention.NOW, rng=random.Random(0))

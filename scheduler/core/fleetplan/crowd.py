@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,13 @@ from dsched.scheduler.core.fleetplan.turn import crowded
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question
 from dsched.scheduler.core.quota import Quota
-from dsched.scheduler.core.rank import luggage
+from dsched.scheduler.core.rank import Luggage, luggage
 from dsched.scheduler.core.share import Line, Waiting
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.units import HOUR, Charge, MicroUsdPerHour, Millis, Moment
 from dsched.scheduler.core.work import holds_work, money_left, work_left
+
+EMPTY: Final = Luggage()
 
 
 class Pick(NamedTuple):
@@ -136,7 +138,8 @@ class Crowd:
 
     def asked(self, job: Job) -> Asked:
         spec = job.spec
-        bag = luggage(job)
+        fresh = not job.checkpoint_at and job.write is None and spec.need.spot_share >= 1.0
+        bag = EMPTY if fresh else luggage(job)
         of = Class(
             spec.need, job.places or spec.need.places, spec.checkpoint.every, spec.drain, bag.write, bag.at, bag.size
         )
