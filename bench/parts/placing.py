@@ -18,14 +18,14 @@ from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.outlook import Library
 from dsched.scheduler.core.deadline.patience import Patient
 from dsched.scheduler.core.deadline.policies import named
-from dsched.scheduler.core.deadline.view import Batch, DeadlinePolicy, Floats, Ints
+from dsched.scheduler.core.deadline.view import Batch, Choices, DeadlinePolicy, Floats, Ints
 from dsched.scheduler.sim.foresight import Foresight, Past, past
 from dsched.scheduler.sim.optimum import optimum
 from dsched.scheduler.sim.replay import Jobs, Outcomes, replay
 from dsched.scheduler.sim.score import BLOCK, Cell
 from dsched.scheduler.sim.sets import CHANGEOVERS, SHORT, SLACKS, Draw, Set, draw, sets
 from dsched.scheduler.sim.trace import Zone, read_folder
-from dsched.scheduler.sim.world import World, in_a_row
+from dsched.scheduler.sim.world import in_a_row
 
 ORACLE: Final = "up+oracle"
 FORESEES: Final = ("slack",)  # policies that need outlooks
@@ -331,7 +331,7 @@ class _Timed:
     def name(self) -> str:
         return self.inner.name
 
-    def choose(self, batch: Batch):  # type: ignore[no-untyped-def]
+    def choose(self, batch: Batch) -> Choices:
         self.asked += 1
         if self.asked % 50 == 1 and len(self.kept) < LATENCY_LOOKS // 10:
             self.kept.append(_first(batch))
@@ -350,6 +350,3 @@ class _Timed:
 def _first(batch: Batch) -> Batch:
     arrays = {name: getattr(batch, name) for name in Batch.__slots__}
     return Batch(**{name: value[:1] if isinstance(value, np.ndarray) else value for name, value in arrays.items()})
-
-
-__all__ = ["POLICIES", "Plan", "Played", "Row", "World", "play", "smoke"]

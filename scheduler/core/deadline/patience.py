@@ -1,4 +1,4 @@
-"""When to look again: at full ten minutes of market time, so that all jobs that are due then are asked together."""
+"""When to look again: every full twenty minutes of market time, so that jobs that are due are asked together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from dsched.scheduler.core.deadline.cheapest import runs_spot
 from dsched.scheduler.core.deadline.view import SPOT, Batch, Choices, DeadlinePolicy
 
-EVERY: Final = 600.0  # s: the youngest age class of the interruption law; nothing is known more finely
+EVERY: Final = 1200.0  # s: half as many questions as at ten minutes, for a thousandth of the cost; at thirty it shows
 
 
 @dataclass(frozen=True, slots=True)
