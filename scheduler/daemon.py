@@ -24,6 +24,8 @@ from dsched.providers.base import Clocked, Provider
 from dsched.providers.catalog import places
 from dsched.scheduler.api.broadcast import Broadcast
 from dsched.scheduler.api.ports import Extras
+from dsched.scheduler.clouds import check as check_clouds
+from dsched.scheduler.clouds import clouds
 from dsched.scheduler.config import Config, ConfigError, read
 from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.effect import Effect
@@ -226,7 +228,7 @@ class Daemon:
     async def _providers(self) -> dict[str, Provider]:
         if not self.config.local:
             self._begun.set()
-            return {}
+            return clouds(self.config, self.loop.state.cluster)
         from dsched.providers.local.keep import keep
         from dsched.providers.local.options import Options
         from dsched.providers.local.start import ensure
@@ -353,6 +355,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _configure_log()
     try:
         config = read(sys.argv[1:] if argv is None else argv)
+        check_clouds(config)
         store = Store.open(config.state)
     except (ConfigError, StoreError, OSError) as error:
         sys.stderr.write(f"error[E300] {error}\n")

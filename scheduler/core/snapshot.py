@@ -345,6 +345,7 @@ class State:
     due: dict[str, Instant] = field(default_factory=dict)  # jobs whose revisit time has come, oldest first
     outlooks: dict[str, Any] = field(default_factory=dict)  # class of jobs -> timely.foresight.Foreseen
     foreseeing: dict[str, Instant] = field(default_factory=dict)  # class -> wall: when its outlook was asked for
+    unforeseen: dict[str, bool] = field(default_factory=dict)  # classes of which no outlook could be made, last time
     blind: dict[str, str] = field(default_factory=dict)  # job -> class: decided without its outlook
     promised: dict[str, tuple[str, Instant]] = field(default_factory=dict)  # node -> job it is freed for, until
     news: dict[str, int] = field(default_factory=dict)  # pool -> number of its last news: it came up, or fell in price

@@ -89,10 +89,12 @@ def test_an_old_outlook_serves_until_the_next_is_made(tmp_path: Path) -> None:
 def test_an_outlook_that_could_not_be_made_is_asked_for_again() -> None:
     s = stage()
     s.submit(wish(work=10, within=20))
+    assert deadline_of(s)["policy"] == "greedy"  # for the seconds until it comes
     s.tell(MarketForeseen(request=asked(s), foreseen=None))
     s.wait(MINUTE)
     s.submit(wish(work=9, within=19))
     assert s.asked(Foresee)
+    assert deadline_of(s)["policy"] == "up"  # which needs none
 
 
 def journal_of_a_week(folder: Path, now: int) -> None:

@@ -75,8 +75,9 @@ def judge(state: State, job: Job, question: Question, policy: Policy, now: Momen
     if seen is None:
         return None
     ahead, wanted = _foreseen(state, seen.observation, policy)
+    soon = wanted is not None and wanted.base not in state.unforeseen
     observation = replace(seen.observation, outlook=ahead and ahead.outlook)
-    terms = Terms(rework=seen.uncommitted, hold=held(state, job, policy, now), foreseen=ahead is not None)
+    terms = Terms(rework=seen.uncommitted, hold=held(state, job, policy, now), foreseen=ahead is not None, soon=soon)
     return Judged(
         look=seen,
         observation=observation,
@@ -198,21 +199,26 @@ def _ask_ahead(draft: Draft, job: Job, judged: Judged) -> None:
 
 
 def foreseen(draft: Draft, message: MarketForeseen) -> None:
-    """An outlook is made: who decided without one looks again. The newest OUTLOOKS classes are kept."""
+    """An outlook is made, or none can be: who decided without one looks again. The newest OUTLOOKS are kept."""
     state, base = draft.state, message.request.base
-    if message.foreseen is None:
-        return  # asked again in time
-    draft.learn(state.foreseeing, base, None)
-    for old in list(state.outlooks)[: max(0, len(state.outlooks) - OUTLOOKS + 1)]:
-        if old != base:
-            draft.learn(state.outlooks, old, None)
-    draft.learn(state.outlooks, base, None)
-    draft.learn(state.outlooks, base, message.foreseen)
+    draft.learn(state.unforeseen, base, True if message.foreseen is None else None)
+    if message.foreseen is not None:
+        _keep(draft, base, message.foreseen)
     for name in [name for name, wanted in state.blind.items() if wanted == base]:
         draft.learn(state.blind, name, None)
         if name in state.revisits:
             draft.learn(state.revisits, name, draft.now.market)
     due(draft)
+
+
+def _keep(draft: Draft, base: str, made: Foreseen) -> None:
+    state = draft.state
+    draft.learn(state.foreseeing, base, None)
+    for old in list(state.outlooks)[: max(0, len(state.outlooks) - OUTLOOKS + 1)]:
+        if old != base:
+            draft.learn(state.outlooks, old, None)
+    draft.learn(state.outlooks, base, None)
+    draft.learn(state.outlooks, base, made)
 
 
 # -- jobs that have one ---------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices, DeadlinePo
 from dsched.scheduler.core.placement import Policy
 
 FORESIGHTED: Final = frozenset({"slack"})  # policies that need an outlook
-BLIND: Final = "up"  # decides while nothing is foreseen yet: it needs no history
+SOON: Final = "greedy"  # decides while an outlook is being made: it buys nothing dear in these seconds
+BLIND: Final = "up"  # decides where none could be made: it needs no history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class Terms:
     rework: float = 0.0  # s of work that an interruption would take back at most: the net's business, not a move's
     hold: bool = False  # it has moved lately, or too often: only the net moves it now
     foreseen: bool = False  # there is an outlook
+    soon: bool = False  # there will be one in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ class Calm:
 def rule(policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
     """The rule for one job now. `scale`: market ms per wall ms."""
     name = policy.deadline_policy
-    inner = _named(name if terms.foreseen or name not in FORESIGHTED else BLIND)
+    if name in FORESIGHTED and not terms.foreseen:
+        name = SOON if terms.soon else BLIND
+    inner = _named(name)
     calm = Calm(Trimmed(inner, terms.rework), policy.move_margin, terms.hold)
     return guarded(calm, margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
 
