@@ -42,6 +42,7 @@ def test_a_credential_comes_between_file_and_command_line(tmp_path: Path, monkey
         ("[shares]\nann = 0", "shares: ann = 0"),
         ('[quotas]\n"aws/p5" = "8 gpus"', "no glob over provider/region/shape/market"),
         ('[quotas]\n"aws/*/p5*/spot" = "many"', "768 vcpus"),
+        ('aws = "us-east-1"', "aws: must be a table"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, complaint: str) -> None:
