@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsched.scheduler.core.fleetplan.crowd import Asked, Crowd
+from dsched.scheduler.core.fleetplan.crowd import Crowd
+from dsched.scheduler.core.fleetplan.group import Asked
 from dsched.scheduler.core.hardware import Accelerator, Shape
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
 from dsched.scheduler.core.fleetplan.columns import CODE, PLENTY, Bools, Columns, Floats, Ints, risk
+from dsched.scheduler.core.fleetplan.group import Asked, Group, Pick, regrets
 from dsched.scheduler.core.fleetplan.lanes import Class, Lanes, Terms, finish
-from dsched.scheduler.core.fleetplan.ranking import Window, octave
+from dsched.scheduler.core.fleetplan.ranking import Window
 from dsched.scheduler.core.fleetplan.turn import crowded
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question
@@ -29,51 +30,6 @@ from dsched.scheduler.core.units import HOUR, Charge, MicroUsdPerHour, Millis, M
 from dsched.scheduler.core.work import holds_work, money_left, work_left
 
 EMPTY: Final = Luggage()
-
-
-class Pick(NamedTuple):
-    """An offer for a gang."""
-
-    row: int
-    nodes: int
-    place: int  # among the class's lanes
-
-
-class Group:
-    """The jobs of one class: what they see, and how far they have used it up."""
-
-    def __init__(self, lanes: Lanes, had: Ints, idle: Ints) -> None:
-        rows, terms = lanes.rows, lanes.terms
-        self.lanes = lanes
-        self.ours: list[int] = rows[idle[rows] > 0].tolist()  # rows with nodes of ours, as long as there are any
-        self.open(had)
-        self.ceiling: Ints = lanes.ceiling(rows, terms.nodes)  # [F]
-        self.reserve: Ints = self.ceiling * terms.nodes * lanes.lease  # [F] charge of a first lease
-        self.elastic = bool((lanes.most > terms.nodes).any())  # whether a deadline may make a gang grow
-        self.blocked = ""  # the job that first found nothing at all
-
-    def open(self, had: Ints) -> None:
-        """Look at all that can be had now."""
-        rows, terms = self.lanes.rows, self.lanes.terms
-        self.plain: Ints = np.flatnonzero(~self.lanes.risk.cooling[rows] & (had[rows] >= terms.nodes))  # [P] places
-        self.windows: dict[int, Window] = {}
-
-    def window(self, work: float | None, had: Ints) -> Window:
-        number = octave(work)
-        found = self.windows.get(number)
-        if found is None:
-            found = self.windows[number] = Window(self.lanes, self.plain, number, had)
-        return found
-
-
-class Asked(NamedTuple):
-    """One job's own numbers."""
-
-    job: Job
-    group: Group
-    work: float | None  # reference hours
-    left: Charge | None  # of its own limit
-    spot_left: Millis | None  # machine time on spot that its limit leaves
 
 
 class Crowd:
@@ -404,13 +360,3 @@ def _sample(question: Question, columns: Columns) -> Question:
         accelerators=question.accelerators,
         speeds=question.speeds,
     )
-
-
-def regrets(group: Group, works: Sequence[float | None]) -> list[float]:
-    """For jobs of one class, by their work: micro-dollars per job between the best offer and the one in the middle."""
-    lanes = group.lanes
-    if not len(group.plain):
-        return [0.0] * len(works)
-    rate = np.sort(lanes.terms.rate[group.plain])
-    gap = float(rate[len(rate) // 2] - rate[0])
-    return [gap * (work if work is not None else 1.0) for work in works]
