@@ -151,6 +151,8 @@ def _describe(one: Set) -> dict[str, object]:
     return {
         "zones": [list(world.zones) for world in one.worlds],
         "regions": list(world.regions) if not one.single else [],
+        "zone_region": world.region.tolist() if not one.single else [],
+        "on_demand": world.on_demand[0].tolist() if not one.single else [],
         "egress_usd": world.egress.tolist() if not one.single else [],
         "gang": one.gang,
         "gap_s": world.gap,
