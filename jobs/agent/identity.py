@@ -118,7 +118,12 @@ class Gce:
         return self.value("attributes/user-data") or b""
 
     def launch_index(self) -> int:
-        return _index(self.value("attributes/launch-index"), f"{self.ROOT}/attributes/launch-index")
+        """Machines that were made in bulk share all attributes: the number at the end of the name tells them apart."""
+        told = self.value("attributes/launch-index")
+        if told is None:
+            number = (self.value("name") or b"").rpartition(b"-")[2]
+            return int(number) if number.isdigit() else 0
+        return _index(told, f"{self.ROOT}/attributes/launch-index")
 
     def facts(self) -> dict[str, str]:
         told = _told(

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from dsched.providers.base import ProviderError, Scope
-from dsched.providers.gcp.errors import retriable, translate
+from dsched.providers.gcp.errors import raised, retriable, translate
 from dsched.providers.gcp.names import CLUSTER, label, region
 from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, instant, last
 from dsched.providers.gcp.settings import Settings
@@ -158,7 +158,7 @@ class Client:
         self.used.add(method)
         try:
             return call()
-        except Exception as error:
+        except raised() as error:
             raise translate(error) from error
 
     def _write(self, method: str, service: str, name: str, request: Json, *, timeout: float = WRITE_S) -> Progress:

@@ -69,8 +69,18 @@ def failed(errors: Iterable[tuple[str, str]]) -> ProviderError:
     return told(code, message)
 
 
+def raised() -> tuple[type[Exception], ...]:
+    """What a call of the library can raise for reasons outside this process."""
+    import requests.exceptions
+    from google.api_core import exceptions as api
+    from google.auth import exceptions as auth
+    from google.protobuf import json_format  # type: ignore[import-untyped]
+
+    return (api.GoogleAPIError, auth.GoogleAuthError, requests.exceptions.RequestException, json_format.ParseError)
+
+
 def translate(error: Exception) -> ProviderError:
-    """What a call raised, as one of ours. Loaded only where Google's library is: the caller has used it."""
+    """What a call raised, as one of ours."""
     import requests.exceptions
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth

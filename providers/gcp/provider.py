@@ -29,11 +29,12 @@ from dsched.providers.gcp.errors import ALREADY, failed
 from dsched.providers.gcp.market import PriceBoard
 from dsched.providers.gcp.notices import News
 from dsched.providers.gcp.offers import fitting
+from dsched.providers.gcp.prices import Usage
 from dsched.providers.gcp.roll import Roll, node_of, ref_of
 from dsched.providers.gcp.rows import Limit, Machine, Progress
 from dsched.providers.gcp.settings import Settings
-from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.units import Instant
+from dsched.scheduler.core.market import Market, Offer, Pool
+from dsched.scheduler.core.units import Instant, MicroUsdPerHour
 
 T = TypeVar("T")
 
@@ -111,6 +112,14 @@ class GcpProvider:
         """The limits of every region that is used; Google leaves the newest accelerators out."""
         found = await asyncio.gather(*(self._run(self.client.limits, where) for where in self.settings.regions))
         return [limit for limits in found for limit in limits]
+
+    async def listed(self, pool: Pool, usage: Usage) -> MicroUsdPerHour | None:
+        """The list price of a pool's machine however it is bought, commitments too; None: not known."""
+        return (await self._board.board()).price(pool.zone, pool.shape, usage)
+
+    async def advised(self) -> None:
+        """Wait for the round of advice that is under way."""
+        await self._board.advised()
 
     async def close(self) -> None:
         """Let go of threads and connections; machines stay as they are."""

@@ -30,9 +30,10 @@ from dsched.providers.base import (
 )
 from dsched.scheduler.core.units import Instant
 from tests.support.aws_world import AwsWorld
+from tests.support.gce.world import GcpWorld
 from tests.support.world import FakeWorld, LocalWorld, World, want
 
-WORLDS = {"fake": FakeWorld, "local": LocalWorld, "aws": AwsWorld}
+WORLDS = {"fake": FakeWorld, "local": LocalWorld, "aws": AwsWorld, "gcp": GcpWorld}
 
 
 @pytest.fixture(params=WORLDS)

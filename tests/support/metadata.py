@@ -15,6 +15,7 @@ class FakeMetadata:
         self.user_data, self.index = json.dumps(user_data).encode(), index
         self.seen_at = 0.0  # monotonic: when the notice first went out
         self.gce_notice_ms = 0  # the attribute, where it is set
+        self.gce_name = ""  # of a machine that was made in bulk: it has no attribute for its index
         self.tokens_granted = 0
         self._changed = threading.Condition()
         self._tokens: set[str] = set()
@@ -83,6 +84,9 @@ class FakeMetadata:
             "attributes/launch-index": str(self.index).encode(),
             "zone": b"projects/1/zones/us-east5-a",
         }
+        if self.gce_name:
+            told["name"] = self.gce_name.encode()
+            del told["attributes/launch-index"]
         if self.gce_notice_ms:
             told["attributes/preemption-notice-ms"] = str(self.gce_notice_ms).encode()
         return (200, told[name]) if name in told else (404, b"")

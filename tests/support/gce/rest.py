@@ -35,6 +35,8 @@ class Fault:
     times: int = 1
     delay: float = 0.0
     cut: str = ""  # "before" or "after" the effect
+    skip: int = 0  # so many that match are spared first
+    html: bool = False  # not the API's own words but those of something between
 
 
 class FakeGce:
@@ -92,6 +94,8 @@ class FakeGce:
             time.sleep(fault.delay)
             if fault.cut == "before":
                 return _hang_up(handler)
+            if fault.html:
+                return _send(handler, fault.status, "text/html", b"<html><title>Bad Gateway</title></html>")
             if fault.status:
                 return _reply(handler, fault.status, _error(Refused(fault.status, fault.reason, fault.message)))
         status, answer = self._result(handler, line, query, body)
@@ -102,7 +106,10 @@ class FakeGce:
     def _fault(self, line: str) -> Fault | None:
         with self.cloud.changed:
             for fault in self.faults:
-                if fault.times > 0 and re.search(fault.match, line):
+                if fault.times <= 0 or not re.search(fault.match, line):
+                    continue
+                fault.skip -= 1
+                if fault.skip < 0:
                     fault.times -= 1
                     return fault
         return None
@@ -284,9 +291,12 @@ def _error(refused: Refused) -> Json:
 
 
 def _reply(handler: BaseHTTPRequestHandler, status: int, answer: Any) -> None:
-    raw = json.dumps(answer).encode()
+    _send(handler, status, "application/json; charset=UTF-8", json.dumps(answer).encode())
+
+
+def _send(handler: BaseHTTPRequestHandler, status: int, kind: str, raw: bytes) -> None:
     handler.send_response(status)
-    handler.send_header("Content-Type", "application/json; charset=UTF-8")
+    handler.send_header("Content-Type", kind)
     handler.send_header("Content-Length", str(len(raw)))
     handler.end_headers()
     handler.wfile.write(raw)
