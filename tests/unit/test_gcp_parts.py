@@ -276,9 +276,11 @@ def test_an_instant_is_the_same_in_every_zone() -> None:
 def test_a_machine_that_was_made_in_bulk_finds_its_index_in_its_name(name: str, index: int) -> None:
     service = FakeMetadata({}, index=3)
     service.gce_name = name
+    agents = Gce(service.address)
     try:
-        assert Gce(service.address).launch_index() == index
+        assert agents.launch_index() == index
     finally:
+        agents._link.close()
         service.close()
 
 
