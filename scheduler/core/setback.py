@@ -1,7 +1,8 @@
-"""The wall clock was set back: what waits for a wall instant, or counts from one, would wait so much longer.
+"""The wall clock was set back: what waits for an instant, or counts from one, would wait so much longer.
 
-Back-offs, repeated calls, idle machines: all of them move with the clock. Leases do not, because the agents that hold
-them keep them on a clock that nobody sets; their proofs only come later.
+Back-offs, repeated calls, idle machines, and (since market time is reckoned from wall time) cool-downs and revisits
+move with the clock. Deadlines are dates and stay. Leases stay, too, because the agents that hold them keep them on a
+clock that nobody sets; their proofs only come later.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ def follow(draft: Draft, by: Millis) -> list[Change]:
     for known in (state.heard, state.asked, state.delayed, state.foreseeing):
         for key, at in list(known.items()):
             draft.learn(known, key, Instant(at - by))
+    market = Millis(round(by * state.scale))
+    for later in (state.cooling, state.revisits, state.reviewed, state.shares, state.due):
+        for key, at in list(later.items()):
+            draft.learn(later, key, Instant(at - market))
     changes = [
+        Change("pool", key, {"cool_until": Instant(memory.cool_until - market)})
+        for key, memory in state.pools.items()
+        if memory.cool_until > draft.now.market
+    ]
+    changes += [
         Change("node", node.id, {"idle_since": Instant(node.idle_since - by)})
         for node in state.nodes.values()
         if node.idle_since is not None

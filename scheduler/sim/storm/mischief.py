@@ -68,7 +68,7 @@ class Mischief:
         if storm.jumpy:
             by = -storm.shift if storm.shift and storm.rng.random() < 0.5 else storm.rng.choice(JUMPS)
             storm.jump(by)
-            storm.tell(ClockJumped(set_by=Millis(by)))
+            storm.jumped(ClockJumped(set_by=Millis(by)))
 
     def _sleep(self) -> None:
         """The host sleeps, and the daemon wakes up before the agents, which then end what is over."""

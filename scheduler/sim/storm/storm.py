@@ -148,9 +148,15 @@ class Storm(World):
         for machine in self.machines.values():
             machine.heard = False
         if self.shift != self.anchor or self.slept:  # it remembers how far its clocks were apart
-            self.daemon.tell(ClockJumped(set_by=Millis(self.shift - self.anchor), slept=Millis(self.slept)))
+            self.jumped(ClockJumped(set_by=Millis(self.shift - self.anchor), slept=Millis(self.slept)))
         self.offers()
         self.daemon.restarted()
+
+    def jumped(self, message: ClockJumped) -> None:
+        """The daemon notices. Cool-downs move with a clock that is set back, so the court forgets what it counted."""
+        if message.set_by < 0:
+            self.judge.refused.clear()
+        self.daemon.tell(message)
 
     # -- the cloud ---------------------------------------------------------------------------------------------------
 
