@@ -136,7 +136,7 @@ def generated(seed: int) -> LocalMarket:
 def replayed(folder: Path, only: str = "*") -> LocalMarket:
     """The recorded market of a folder of traces, or of those whose file name matches. Raises replay.BadTrace."""
     traces = replay.load(folder, only)
-    listings = [listing for trace in traces for listing in _trace(trace)]
+    listings = [listing for trace in traces for listing in listed(trace)]
     return LocalMarket(listings, f"replayed market ({len(traces)} traces of {folder.name})")
 
 
@@ -173,7 +173,8 @@ def _zone(zone: Zone, seed: int) -> Iterable[Listing]:
             )
 
 
-def _trace(trace: replay.Trace) -> Sequence[Listing]:
+def listed(trace: replay.Trace) -> Sequence[Listing]:
+    """The pools of a recording: spot as it was, on-demand beside it."""
     shape = _shape(trace.shape)
 
     def listing(market: Market, tape: Tape, source: str) -> Listing:

@@ -40,6 +40,7 @@ COMMANDS: Final = (
     Entry("events", "Watch", _CLI + "watch", "What happened and why; -f follows."),
     Entry("info", "Watch", _CLI + "watch", "The daemon, its clocks and its providers."),
     Entry("simulate", "Rehearse", "dsched.scheduler.simulate", "Weeks of jobs and faults, in seconds.", process=True),
+    Entry("backtest", "Rehearse", "dsched.scheduler.backtest", "My last days under other rules.", process=True),
     Entry("demo", "Set up", "dsched.scheduler.demo", "A real job, a real kill, on this machine.", process=True),
     Entry("daemon", "Set up", "dsched.scheduler.daemon", "Run the service in the foreground.", process=True),
     Entry("doctor", "Set up", _CLI + "doctor", "Check this host and the daemon; prints each fix."),
