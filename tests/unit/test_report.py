@@ -54,9 +54,9 @@ def test_a_spec_that_no_market_can_serve_is_hopeless() -> None:
 
 def test_what_crosses_the_wire_has_the_fields_of_the_contract() -> None:
     wire = to_wire(reported(ask(job(duration=hours(4)), *MARKET)), job="j1", name="llama")
-    assert wire.keys() == typing.get_type_hints(api.Plan).keys()
+    assert wire.keys() == always_told(api.Plan)
     hints = typing.get_type_hints(api.Line, include_extras=True)
-    always = {name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired}
+    always = always_told(api.Line)
     for line in wire["lines"]:
         assert always <= line.keys() <= hints.keys()
         for field in ("price", "per_useful_hour", "compute", "redo", "move", "expected"):
@@ -96,3 +96,8 @@ def test_a_need_reads_as_people_say_it(need: Need, words: str) -> None:
 )
 def test_small_prices_do_not_read_as_nothing(micro: int, words: str) -> None:
     assert dollars(micro) == words
+
+
+def always_told(contract: type) -> set[str]:
+    hints = typing.get_type_hints(contract, include_extras=True)
+    return {name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired}
