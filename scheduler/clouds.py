@@ -9,17 +9,30 @@ from dsched.scheduler.config import Config, ConfigError
 def clouds(config: Config, cluster: str) -> dict[str, Provider]:
     """By name. `cluster` marks the machines that are ours. Raises ConfigError, as `check` does."""
     found: dict[str, Provider] = {}
+    check(config)
     if config.aws:
         from dsched.providers.aws.provider import AwsProvider
         from dsched.providers.aws.settings import settings_from
 
-        check(config)
         found[AwsProvider.name] = AwsProvider(settings_from(config.aws), cluster)
+    if config.gcp:
+        from dsched.providers.gcp.provider import GcpProvider
+        from dsched.providers.gcp.settings import read
+
+        found[GcpProvider.name] = GcpProvider(read(config.gcp), cluster)
     return found
 
 
 def check(config: Config) -> None:
     """Raises ConfigError for a cloud's settings that cannot work."""
+    _check_aws(config)
+    _check_gcp(config)
+    on = "[aws]" if config.aws else "[gcp]" if config.gcp else ""
+    if on and config.local:
+        raise ConfigError(f"local = true beside {on}: the embedded cloud has a clock of its own; set local = false")
+
+
+def _check_aws(config: Config) -> None:
     if not config.aws:
         return
     from dsched.providers.aws.settings import SettingsError, settings_from
@@ -28,5 +41,14 @@ def check(config: Config) -> None:
         settings_from(config.aws)
     except SettingsError as error:
         raise ConfigError(str(error)) from error
-    if config.local:
-        raise ConfigError("local = true beside [aws]: the embedded cloud has a clock of its own; set local = false")
+
+
+def _check_gcp(config: Config) -> None:
+    if not config.gcp:
+        return
+    from dsched.providers.gcp.settings import SettingsError, read
+
+    try:
+        read(config.gcp)
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error

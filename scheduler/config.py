@@ -45,6 +45,7 @@ class Config:
     record: Path | None = None  # all that the core is told, to run it again: dsched simulate --replay
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     aws: Mapping[str, Any] = field(default_factory=dict)  # see providers/aws/settings.py; empty: AWS is off
+    gcp: Mapping[str, Any] = field(default_factory=dict)  # see providers/gcp/settings.py; empty: Google Cloud is off
     # the embedded cloud
     local: bool = True
     seed: int = 1
@@ -181,7 +182,7 @@ def _check_weights(config: Config) -> None:
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")
-    for name in ("shares", "quotas", "aws"):
+    for name in ("shares", "quotas", "aws", "gcp"):
         if not isinstance(getattr(config, name), Mapping):
             raise ConfigError(f"{name}: must be a table, [{name}]")
     _check_users_and_quotas(config)

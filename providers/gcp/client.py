@@ -229,7 +229,14 @@ class Client:
             return self._made["session"]
 
     def _signed(self) -> Any:
-        """The credentials that were given, else the host's own. Raises Google's error where it has none."""
+        """The credentials that were given, else the host's own. Raises Google's error where it has none.
+
+        None over plain HTTP: a token that anybody on the way can read is a token lost.
+        """
+        if self._credentials is None and self._settings.endpoint.startswith("http://"):
+            from google.auth.credentials import AnonymousCredentials
+
+            self._credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
         if self._credentials is None:
             import google.auth
 
