@@ -14,6 +14,7 @@ from dsched.scheduler.core.deadline.view import Floats
 from dsched.scheduler.sim.world import World
 
 OUTLOOKS_KEPT: Final = 8  # jobs go through a world together, so an older one is not asked for again
+TOGETHER: Final = 16  # epochs whose tables are solved in one go
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +49,13 @@ class Foresight:
         self.past, self.world, self.library = past, world, library
         self.horizon, self.slack_max = horizon, slack_max
         self._made: OrderedDict[tuple[int, float], Outlook] = OrderedDict()
+        self._ready: dict[float, set[int]] = {}
 
     def __call__(self, world: World, tick: int, changeover: float) -> Outlook:
         assert world is self.world
         key = (_epoch_tick(world.gap, tick), changeover)
         if key not in self._made:
+            self._prepare(key[0], changeover)
             self._made[key] = foresee(
                 self.past.readings[key[0]],
                 on_demand=float(world.on_demand[tick].min()),
@@ -64,6 +67,19 @@ class Foresight:
             if len(self._made) > OUTLOOKS_KEPT:
                 self._made.popitem(last=False)
         return self._made[key]
+
+    def _prepare(self, tick: int, changeover: float) -> None:
+        """Solve the tables of this epoch with those of the next, which is cheaper; every reading knows its past only."""
+        if tick in self._ready.get(changeover, ()):
+            return
+        soon = [at for at in self.past.readings if at >= tick][:TOGETHER]
+        self._ready[changeover] = set(soon)
+        self.library.prepare(
+            [(self.past.readings[at], float(self.world.on_demand[at].min())) for at in soon],
+            changeover=changeover,
+            horizon=self.horizon,
+            slack_max=self.slack_max,
+        )
 
 
 def _epoch_tick(gap: float, tick: int) -> int:

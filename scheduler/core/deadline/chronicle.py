@@ -162,7 +162,7 @@ class _Runners:
         self.sums[:, 1] += share * price[self.zone] / price.min()
 
     def _launch(self, seen: Chronicle, tier: Ints, waiting: Ints) -> Ints:
-        """Put waiting runners into the cheapest zones of their tiers, the oldest first among equals; returns those that found one."""
+        """Put waiting runners into the cheapest zones of their tiers, the oldest among equals; returns who found one."""
         open_to = (seen.up == UP) & (tier <= waiting[:, None])
         ranked = np.where(open_to, seen.price - 1e-7 * np.minimum(seen.age, 1e5), np.inf)
         best = ranked.argmin(axis=1)
@@ -203,7 +203,7 @@ class _Runners:
 def replayed(
     up: Ints, price: Floats, gap: float, every: Sequence[int], egress: Floats | None = None
 ) -> dict[int, Reading]:
-    """Readings of a recorded market, up [Z, T] and price [Z, T], at the ticks in `every`, each knowing its past only."""
+    """Readings of a recorded market, up and price [Z, T], at the ticks in `every`, each knowing its past only."""
     book = Chronicle(len(up), gap, egress)
     wanted, out = set(every), {}
     for tick in range(up.shape[1]):

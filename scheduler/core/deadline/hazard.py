@@ -1,8 +1,8 @@
 """How long spot capacity lasts: one curve over its age, and a factor for the place.
 
-Availability traces of two clouds over three years (K80, V100, H100) share one law: the chance of a change falls with the
-age of the state, about 0.7 / age, for capacity that is up and for outages alike. What differs from place to place and
-from week to week is a factor on the whole curve, learned by counting (Gamma prior, Poisson events) with forgetting.
+Availability traces of two clouds over three years (K80, V100, H100) share one law: the chance of a change falls with
+the age of the state, about 0.7 / age, for capacity that is up and for outages alike. What differs from place to place
+and from week to week is a factor on the whole curve, learned by counting (Gamma prior, Poisson) with forgetting.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import numpy as np
 from dsched.scheduler.core.deadline import hazard
 from dsched.scheduler.core.deadline.hazard import DOWN_LAW, HOUR
 from dsched.scheduler.core.deadline.outlook import Outlook
-from dsched.scheduler.core.deadline.table import Singles
-from dsched.scheduler.core.deadline.view import DOWN, SPOT, UNKNOWN, UP, Batch, Bools, Floats, Ints
+from dsched.scheduler.core.deadline.table import STRIDE, Singles
+from dsched.scheduler.core.deadline.view import SPOT, UP, Batch, Bools, Floats, Ints
 
 NEVER: Final = 1e12  # $: stands for what cannot be done
 
@@ -96,13 +96,13 @@ class Look:
         return np.asarray(paid + (ends * rest).sum(axis=1) + late)
 
     def value(self, values: Singles, time: Floats, slack: Floats) -> Floats:
-        """Tables [M, N+1, S] at (time, slack) of any shape: [M, ...], linear between entries.
+        """Tables [M, K, S] at (time, slack) of any shape: [M, ...], linear between entries.
 
         Slack beyond the tables' end is worth nothing more: the time is cut with it, the work stays.
         """
         grid = self.outlook.grid
         over = np.maximum(slack - grid.slack[-1], 0.0)
-        n = np.clip((time - over) / grid.step, 0.0, grid.steps - 1e-3)
+        n = np.clip((time - over) / (grid.step * STRIDE), 0.0, grid.kept - 1 - 1e-3)
         s = grid.place(slack)
         n0 = n.astype(np.int64)
         s0 = np.minimum(s.astype(np.int64), len(grid.slack) - 2)
@@ -115,7 +115,7 @@ class Look:
         return np.where(slack < 0, NEVER, low + (high - low) * fn)
 
     def outage(self, values: Singles, span: Floats, hop: Floats, time: Floats, slack: Floats, job: Ints) -> Floats:
-        """[Q, K] each tier's value of `values` [Q, 2 + A, N+1, S] `span` on, when what could be had is lost.
+        """[Q, K] each tier's value of `values` [Q, 2 + A, K, S] `span` on, when what could be had is lost.
 
         A tier that is up now takes in with probability `hop` [Q, K]; one that is down now comes up by its age.
         """

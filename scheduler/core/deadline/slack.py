@@ -15,7 +15,7 @@ import numpy as np
 
 from dsched.scheduler.core.deadline import hazard
 from dsched.scheduler.core.deadline.hazard import HOUR
-from dsched.scheduler.core.deadline.look import MIDS, Look, Runs
+from dsched.scheduler.core.deadline.look import Look, Runs
 from dsched.scheduler.core.deadline.outlook import Outlook
 from dsched.scheduler.core.deadline.view import IDLE, ON_DEMAND, SPOT, Batch, Bools, Choices, Floats, Ints
 

@@ -23,6 +23,7 @@ Singles = NDArray[np.float32]
 RUINED: Final = 1e6  # spot hours: stands for a state from which the deadline cannot be kept
 FINE: Final = 16  # slack levels at quarters of a changeover before the grid widens
 PHASES: Final = 2 * AGES  # up by age, then down by age
+STRIDE: Final = 2  # steps of the induction between times that are kept: values are nearly straight in R
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,11 @@ class Grid:
     fine: float  # spacing of the first FINE + 1 levels
     growth: float  # log ratio of neighbours beyond them; 0: there is none
 
+    @property
+    def kept(self) -> int:
+        """How many times are kept, from R = 0 on, STRIDE steps apart."""
+        return -(-self.steps // STRIDE) + 1
+
     @classmethod
     def spanning(cls, horizon: float, slack_max: float, changeover: float, *, step: float, wide: int) -> Grid:
         """A grid to `horizon` and `slack_max` (s) for a changeover (s), with `wide` levels beyond the fine ones."""
@@ -67,44 +73,53 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """W of one or several regimes, in spot hours: T regimes, N + 1 times, S slacks."""
+    """W of one regime in spot hours at the phases that decisions look up, [2 + AGES, K, S] at every STRIDE-th time.
 
-    idle: Singles  # [T, N+1, S, PHASES] nothing runs
-    held: Singles  # [T, N+1, S, PHASES] on demand runs, paid and warm
+    Just up; taken in elsewhere after an interruption; down by age.
+    """
+
+    idle: Singles  # nothing runs
+    held: Singles  # on demand runs, paid and warm
 
 
-def solve(regimes: Sequence[Regime], grid: Grid, changeover: float) -> Table:
+def solve(regimes: Sequence[Regime], grid: Grid, changeover: float) -> list[Table]:
     """W of every regime by backward induction, all regimes at once.
 
     Launch values are taken before this step's minima: on-demand straight to spot right after a launch is never best.
     """
     ratio = np.array([r.ratio for r in regimes], np.float32)[:, None, None]
     fee = np.array([r.fee for r in regimes], np.float32)[:, None, None]
+    entry = np.array([r.entry for r in regimes], np.float32)[:, :, None]  # [T, AGES, 1]
     move = _moves(regimes, grid.step)  # [T, PHASES, PHASES]
-    stay, fail = move[:, :, :AGES].copy(), move[:, :, :AGES].copy()
-    _split(stay, fail, regimes, grid.step)
-    later = _Shift(grid.slack, grid.step)
-    launch = _Shift(grid.slack, changeover)
-    shape = (len(regimes), grid.steps + 1, len(grid.slack), PHASES)
-    idle_all, held_all = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    idle, held = idle_all[:, 0], held_all[:, 0]
-    spot = np.zeros((*idle.shape[:2], AGES), np.float32)
-    for n in range(1, grid.steps + 1):
+    stay, fail = _parted(move, regimes, grid.step)
+    later, launch = _Shift(grid.slack, grid.step), _Shift(grid.slack, changeover)
+    shape = (len(regimes), len(grid.slack), PHASES)
+    idle, held = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    spot = np.zeros((*shape[:2], AGES), np.float32)
+    kept = np.zeros((2, len(regimes), 2 + AGES, grid.kept, len(grid.slack)), np.float32)
+    for n in range(1, (grid.kept - 1) * STRIDE + 1):
         work = n * grid.step - grid.slack
         paid = (np.clip(work, 0.0, grid.step) / HOUR).astype(np.float32)[None, :, None]
-        spot = paid + spot @ stay[:, :AGES] + idle @ fail
+        spot = paid + spot @ stay + idle @ fail
         held = ratio * paid + held @ move
-        wait = later(idle @ move)
         to_spot, to_held = launch(spot) + fee, launch(held)
-        idle = np.minimum(wait, to_held)
-        idle[:, :, :AGES] = np.minimum(idle[:, :, :AGES], to_spot)
-        held[:, :, :AGES] = np.minimum(held[:, :, :AGES], to_spot)
+        idle = np.minimum(later(idle @ move), to_held)
+        np.minimum(idle[:, :, :AGES], to_spot, out=idle[:, :, :AGES])
+        np.minimum(held[:, :, :AGES], to_spot, out=held[:, :, :AGES])
         np.minimum(held, idle, out=held)
-        done = work <= 0.0
-        if done.any():
-            idle[:, done], held[:, done], spot[:, done] = 0.0, 0.0, 0.0
-        idle_all[:, n], held_all[:, n] = idle, held
-    return Table(idle_all, held_all)
+        done = int(np.searchsorted(grid.slack, n * grid.step - 1e-6))
+        idle[:, done:], held[:, done:], spot[:, done:] = 0.0, 0.0, 0.0
+        if n % STRIDE == 0:
+            for mode, values in enumerate((idle, held)):
+                _keep(kept[mode, :, :, n // STRIDE], values, entry)
+    return [Table(kept[0, t].copy(), kept[1, t].copy()) for t in range(len(regimes))]
+
+
+def _keep(out: Singles, values: Singles, entry: Singles) -> None:
+    """Write the looked-up phases [T, 2 + AGES, S] of values [T, S, PHASES]."""
+    out[:, 0] = values[:, :, 0]
+    out[:, 1] = (values[:, :, :AGES] @ entry)[:, :, 0]
+    out[:, 2:] = values[:, :, AGES:].transpose(0, 2, 1)
 
 
 class _Shift:
@@ -148,11 +163,11 @@ def _moves(regimes: Sequence[Regime], step: float) -> Singles:
     return out.astype(np.float32)
 
 
-def _split(stay: Singles, fail: Singles, regimes: Sequence[Regime], step: float) -> None:
-    """Part the moves out of up phases into those that keep the zone and those that lose it, in place."""
+def _parted(move: Singles, regimes: Sequence[Regime], step: float) -> tuple[Singles, Singles]:
+    """The moves out of up phases [T, to, AGES]: those that keep the zone (to: AGES), and those that lose it (PHASES)."""
+    fail = np.zeros((len(regimes), PHASES, AGES), np.float32)
     for t, regime in enumerate(regimes):
         lost = -np.expm1(-UP_LAW * regime.up * step).astype(np.float32)
-        fail[t] = 0.0
         fail[t, :AGES] = np.outer(np.array(regime.entry, np.float32) * np.float32(regime.hop), lost)
-        fail[t, AGES] += lost * np.float32(1.0 - regime.hop)
-    stay -= fail
+        fail[t, AGES] = lost * np.float32(1.0 - regime.hop)
+    return (move[:, :AGES, :AGES] - fail[:, :AGES]).copy(), fail
