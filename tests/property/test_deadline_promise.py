@@ -20,6 +20,14 @@ def test_no_unkindness_of_the_market_costs_a_deadline(policy: str, third: int) -
         assert world.finished <= within * 3_600_000, seed
 
 
+def test_nor_where_nobody_tells_what_can_be_had() -> None:
+    """As on real clouds: spot is found by trying."""
+    for seed in range(6):
+        world = Unkind(seed, work=10, within=WITHIN[seed], policy="slack", tells=False).play()
+        assert world.finished is not None, seed
+        assert world.finished <= WITHIN[seed] * 3_600_000, seed
+
+
 def test_without_the_net_the_same_markets_cost_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the test above proves nothing."""
     monkeypatch.setattr(rule, "guarded", lambda inner, **_: inner)

@@ -12,7 +12,7 @@ from random import Random
 from dsched.scheduler.core.deadline.outlook import Library
 from dsched.scheduler.core.effect import Foresee
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.market import Market, Offer
+from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.message import MarketForeseen, Restarted
 from dsched.scheduler.core.snapshot import Progress, State
 from dsched.scheduler.core.state import TERMINAL, JobState, NodeState
@@ -36,6 +36,7 @@ class Unkind:
     policy: str = "up"
     restarts: bool = True
     blackouts: bool = True
+    tells: bool = True  # what is free; real clouds do not
     finished: int | None = None
     done: float = 0.0  # minutes of work, as the job knows it
     saved: float = 0.0
@@ -99,8 +100,11 @@ class Unkind:
             self.offers()
 
     def offers(self) -> None:
-        found: list[Offer] = [offer(z, self.rng.choice([9.0, 10.0, 14.0]), free=8 if self.up[z] else 0) for z in ZONES]
+        found = [replace(offer(z, self.rng.choice([9.0, 10.0, 14.0])), free=self.free(z)) for z in ZONES]
         self.stage.offers(*found, offer(ZONES[0], 98.32, market=Market.ON_DEMAND))
+
+    def free(self, zone: str) -> int | None:
+        return None if not self.tells else 8 if self.up[zone] else 0
 
     def launches(self, minute: int) -> None:
         """Answer what was asked: sure capacity always, spot as luck will have it."""

@@ -184,7 +184,8 @@ def _look_again(draft: Draft, job: Job, judged: Judged) -> None:
     """At the policy's revisit time, in market time and as a wall instant to wake at; with an outlook by then."""
     now, scale = draft.now, draft.state.scale
     _ask_ahead(draft, job, judged)
-    at = Instant(max(now.market + 1, round(judged.decision.revisit_at * SECOND)))
+    latest = judged.observation.now + judged.observation.grain  # what the safety net has reckoned with
+    at = Instant(max(now.market + 1, round(min(latest, judged.decision.revisit_at) * SECOND)))
     draft.learn(draft.state.revisits, job.id, at)
     draft.do(WakeAt(at=Instant(now.wall + max(1, math.ceil((at - now.market) / scale)))))
 
