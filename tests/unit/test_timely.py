@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from dsched.scheduler.core.deadline.cheapest import cheapest_sure, unvalued
+from dsched.scheduler.core.deadline.policies import named
+from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices
 from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.message import Refusal, Restarted
 from dsched.scheduler.core.snapshot import Progress
 from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.timely import rule
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
 from tests.support.stage import Stage, offer, spec
 
@@ -238,3 +243,30 @@ def test_a_pass_asks_about_a_few_and_the_next_ones_about_the_rest() -> None:
         s.submit(wish(work=10, within=40), key=f"k{number}")
     s.offers(offer(A, 10.0, free=100), on_demand())
     assert all(s.job(f"j{number}").next_nodes for number in range(1, 12))
+
+
+@dataclass(frozen=True)
+class Quits:
+    """A policy that stops whatever runs."""
+
+    name: str = "quits"
+
+    def choose(self, batch: Batch) -> Choices:
+        return unvalued(batch, np.where(batch.running >= 0, IDLE, cheapest_sure(batch)))
+
+
+def test_a_policy_may_stop_a_job_to_wait_and_it_leaves_with_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule, "_named", lambda _: Quits())
+    s = stage(on_demand())
+    s.run(wish(work=10, within=40))
+    later(s, 1, on_demand())
+    assert s.job().state is JobState.DRAINING
+    assert s.asked(TellStop) or any(e.kind == "job.draining" for e in s.events)
+    monkeypatch.setattr(rule, "_named", named)
+    s.state.offers.clear()
+    s.saved(5)
+    s.exit(75, drained=True)
+    assert s.job().state is JobState.QUEUED
+    assert s.job().checkpoint_step == 5
+    s.offers(offer(A, 10.0), on_demand())
+    assert pool(s) in (SPOT, SURE)
