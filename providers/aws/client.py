@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from dsched.providers.aws.errors import from_answer, no_answer
@@ -32,13 +33,15 @@ PAGES_MAX: Final = 10_000  # a token that never ends is a fault of the other sid
 HOME: Final = {"pricing": "us-east-1", "savingsplans": "us-east-1"}  # services that live in one region only
 
 
+_MAKING: Final = threading.Lock()  # sessions and descriptions may not be shared between threads, clients may
+
+
 class Account:
     """Clients by (service, region), made once. `used` hears every action as IAM names it."""
 
     def __init__(self, settings: Settings, *, used: Callable[[str], None] | None = None) -> None:
         self._settings, self._used = settings, used
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
-        self._lock = threading.Lock()  # sessions may not be shared between threads, clients may
         self._session: Any = None
         self._clients: dict[tuple[str, str, float], Any] = {}
 
@@ -96,17 +99,16 @@ class Account:
 
     def _client(self, service: str, region: str, timeout_s: float) -> Any:
         key = (service, HOME.get(service, region), timeout_s)
-        with self._lock:
+        with _MAKING:
             if key not in self._clients:
                 self._clients[key] = self._made(*key)
             return self._clients[key]
 
     def _made(self, service: str, region: str, timeout_s: float) -> Any:
-        import boto3
         from botocore.config import Config
 
         if self._session is None:
-            self._session = boto3.session.Session(profile_name=self._settings.profile or None)
+            self._session = _session(self._settings.profile)
         config = Config(
             connect_timeout=CONNECT_S,
             read_timeout=timeout_s,
@@ -124,6 +126,23 @@ class Account:
     def _record(self, model: Any, **_: Any) -> None:
         assert self._used is not None
         self._used(f"{model.service_model.signing_name}:{model.name}")
+
+
+@cache
+def _descriptions() -> Any:
+    """Of the services: EC2's alone has megabytes. Read once for all accounts of a process."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _session(profile: str) -> Any:
+    import boto3
+    from botocore.session import Session
+
+    core = Session(profile=profile or None)
+    core.register_component("data_loader", _descriptions())
+    return boto3.session.Session(botocore_session=core)
 
 
 def _of_the_way(error: Exception, *, changes: bool) -> ProviderError:

@@ -83,9 +83,11 @@ class _Listener:
                 return  # the loop that listened has been closed
 
     def _listen(self, *, gap: bool) -> None:
+        """One question. After a gap it is not held: that the queue answers again is news."""
+        wait = 0 if gap else POLL_S
         if not self._url:
             self._url = str(self._call("get_queue_url", QueueName=self._queue)["QueueUrl"])
-        answer = self._call("receive_message", QueueUrl=self._url, WaitTimeSeconds=POLL_S, MaxNumberOfMessages=BATCH)
+        answer = self._call("receive_message", QueueUrl=self._url, WaitTimeSeconds=wait, MaxNumberOfMessages=BATCH)
         if gap:
             self._hand(Notice(kind=NoticeKind.GONE))
             self._hand(Notice(kind=NoticeKind.PRICES))

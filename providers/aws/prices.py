@@ -42,20 +42,21 @@ async def spot_history(
     while begin < now:
         end = min(begin + SLICE, now)
         rows = await _history(account, region, shapes, Instant(begin), Instant(end))
-        yield _steps(rows, region, zones, Instant(begin))
+        yield _steps(rows, region, zones, Instant(begin), first=begin == max(since, now - HISTORY_MAX))
         begin = end
 
 
-def _steps(rows: list[Any], region: str, zones: Zones, since: Instant) -> list[tuple[Pool, Quote]]:
-    """Without what an earlier slice has told: EC2 repeats the price in force at the beginning."""
+def _steps(rows: list[Any], region: str, zones: Zones, since: Instant, *, first: bool) -> list[tuple[Pool, Quote]]:
+    """EC2 repeats the price in force at the beginning: the first slice tells it as of then, the others have told it."""
     steps = [
         (
             Pool("aws", region, zones.of(row), row["InstanceType"], Market.SPOT),
-            Quote(price=price(row["SpotPrice"]), at=instant(row["Timestamp"]), source=SPOT),
+            Quote(price=price(row["SpotPrice"]), at=max(since, instant(row["Timestamp"])), source=SPOT),
         )
         for row in rows
+        if first or instant(row["Timestamp"]) >= since
     ]
-    return sorted((step for step in steps if step[1].at >= since), key=lambda step: (step[1].at, step[0]))
+    return sorted(steps, key=lambda step: (step[1].at, step[0]))
 
 
 async def _history(

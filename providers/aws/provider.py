@@ -35,6 +35,7 @@ from dsched.scheduler.core.units import MINUTE, Instant, Millis
 T = TypeVar("T")
 
 BLIND_MAX: Final = Millis(10 * MINUTE)  # so long a region that does not answer is told as it was; leases are longer
+PREPARE_S: Final = 3.0  # for the questions before a launch, most of which have been answered before
 _USED_UP: Final = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")
 
 
@@ -72,7 +73,8 @@ class AwsProvider:
     async def launch(self, want: Launch) -> list[Node]:
         region = self._region(want.pool)
         try:
-            asked = await self._request(region, want)
+            async with asyncio.timeout(PREPARE_S):
+                asked = await self._request(region, want)
             await region.launches.take()
             answer = await self._account.change("ec2", region.name, "run_instances", **asked)
             return region.fleet.told(answer["Instances"], await region.zones(), self._now())
@@ -80,6 +82,8 @@ class AwsProvider:
             if error.code not in _USED_UP:
                 raise
             return await self._bought_before(region, want, error)
+        except TimeoutError as error:
+            raise Ambiguous("NoAnswer", f"{region.name} did not answer in {PREPARE_S:.0f} s") from error
         except ProviderError as error:
             if type(error) is ProviderError:  # no answer to a question on the way: nothing was done, but who knows
                 raise Ambiguous(error.code, str(error), scope=error.scope) from error

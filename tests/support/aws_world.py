@@ -101,15 +101,15 @@ class AwsWorld:
         return boto3.client(service, region_name=region, endpoint_url=self.cloud.url)
 
     def provider(self, **settings: Any) -> AwsProvider:
-        return self._provider(self.cloud.url, **settings)
+        return self._provider(settings.pop("endpoint", self.cloud.url), **settings)
 
     def dead_provider(self) -> AwsProvider:
         return self._provider("http://127.0.0.1:9")
 
-    def _provider(self, endpoint: str, **settings: Any) -> AwsProvider:
+    def _provider(self, endpoint: str, *, now: Callable[[], Instant] | None = None, **settings: Any) -> AwsProvider:
         quick = {"launches_per_second": 1_000.0, "launches_at_once": 100, "spot_every": Millis(0)}
         told = Settings(**{"endpoint": endpoint, **quick, **self.settings, **settings})
-        return AwsProvider(told, self.cluster, used=self.used.add)
+        return AwsProvider(told, self.cluster, now=now or self.wall, used=self.used.add)
 
     def wall(self) -> Instant:
         return Instant(time.time_ns() // 1_000_000)

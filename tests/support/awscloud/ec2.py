@@ -151,11 +151,12 @@ def _as_before(item: ElementTree.Element, state: str) -> None:
 def describe_spot_price_history(front: Front, call: Call) -> Reply:
     market, now, shapes = front.market, time.time(), set(call.several("InstanceType"))
     since = _seconds(call.parameters.get("StartTime"), now - PRICE_MEMORY_S)
+    until = _seconds(call.parameters.get("EndTime"), now)
     rows = [
         (at, shape, zone, usd)
         for (shape, zone), steps in market.prices.items()
         if (not shapes or shape in shapes) and zone.startswith(call.region)
-        for at, usd in steps.told(max(since, now - PRICE_MEMORY_S), now)
+        for at, usd in steps.told(max(since, now - PRICE_MEMORY_S), until)
     ]
     rows.sort(reverse=True)
     shown, following = page(call, rows, most=market.page or HISTORY_MAX)

@@ -22,6 +22,7 @@ class Levers:
         self.replays.clear()
         with self.market.lock:
             self.market.reset()
+            machines.forget_all()
 
     def fault(self, **what: Any) -> None:
         with self.market.lock:
@@ -80,7 +81,15 @@ class Levers:
         machines.reclaim(self.market, region, name, code)
 
     def replay(self, trace: dict[str, Any], shape: str, zone: str, scale: float) -> None:
-        """Let the spot pool of (shape, zone) do what the trace did, `scale` times as fast."""
+        """Let the spot pool of (shape, zone) do what the trace did, `scale` times as fast; 0: tick by `advance`."""
         replay = Replay(self.market, trace, shape, zone, scale)
         self.replays.append(replay)
-        replay.start()
+        if scale:
+            replay.start()
+        else:
+            replay.advance()
+
+    def advance(self) -> None:
+        """The next tick of every replay."""
+        for replay in self.replays:
+            replay.advance()

@@ -29,6 +29,15 @@ def machine(region: str, name: str) -> Any | None:
     return next((one for one in machines(region) if one.id == name), None)
 
 
+def forget_all() -> None:
+    """End every machine of the account, and remember none."""
+    for backend in list(ec2_backends[DEFAULT_ACCOUNT_ID].values()):
+        for one in backend.all_instances():
+            if one._state.name != "terminated":
+                one.terminate()
+        backend.reservations.clear()
+
+
 def pool_of(one: Any) -> tuple[str, str, str]:
     return one.instance_type, one.placement.zone, one.lifecycle or "on-demand"
 

@@ -17,15 +17,20 @@ class Replay(threading.Thread):
     def __init__(self, market: Market, trace: dict[str, Any], shape: str, zone: str, scale: float) -> None:
         super().__init__(daemon=True)
         self._market, self._shape, self._zone = market, shape, zone
-        self._ticks = list(ticks(trace))
-        self._gap_s = trace["gap_seconds"] / scale
+        self._ticks = ticks(trace)
+        self._gap_s = trace["gap_seconds"] / scale if scale else 0.0
         self._over = threading.Event()
 
     def run(self) -> None:
-        for count, usd in self._ticks:
-            self.play(count, usd)
-            if self._over.wait(self._gap_s):
-                return
+        while self.advance() and not self._over.wait(self._gap_s):
+            pass
+
+    def advance(self) -> bool:
+        """Play the next tick; False after the last."""
+        tick = next(self._ticks, None)
+        if tick is not None:
+            self.play(*tick)
+        return tick is not None
 
     def stop(self) -> None:
         self._over.set()
@@ -35,12 +40,13 @@ class Replay(threading.Thread):
         pool, region = (self._shape, self._zone, "spot"), self._zone[:-1]
         with self._market.lock:
             ours = [m for m in machines.machines(region) if machines.pool_of(m) == pool and m._state.name == "running"]
-            self._market.capacity[pool] = max(0, count - len(ours))
             steps = self._market.prices.setdefault(pool[:2], Prices())
             if usd is not None and steps.now(time.time()) != usd:
                 steps.add(time.time(), usd)
         for one in sorted(ours, key=lambda m: m.launch_time)[count:]:
             machines.reclaim(self._market, region, one.id, "Server.SpotInstanceTermination")
+        with self._market.lock:
+            self._market.capacity[pool] = max(0, count - len(ours))
 
 
 def ticks(trace: dict[str, Any]) -> Iterator[tuple[int, float | None]]:

@@ -74,7 +74,7 @@ class Market:
     names: Any = field(default_factory=lambda: itertools.count(1))
 
     def reset(self) -> None:
-        """Back to an empty market, as a new account has it; instances stay."""
+        """Back to an empty market, as a new account has it."""
         fresh = Market()
         for name in (
             "capacity",
@@ -89,6 +89,7 @@ class Market:
         ):
             setattr(self, name, getattr(fresh, name))
         self.tokens.clear()
+        self.changed.clear()
         self.faults, self.calls, self.lag_s, self.page = deque(), [], 0.0, 0
 
     def meet(self, action: str, region: str) -> Fault | None:
