@@ -205,6 +205,8 @@ def _placement(job: Job, placed: Placement, question: Question, plan: Plan) -> I
     need, gpus = job.spec.need, placed.nodes * offer.shape.gpus
     if not need.cpu_only and not need.gpus_min <= gpus <= need.gpus_max:
         yield OutsideRange(job.id, gpus, need.gpus_min, need.gpus_max)
+    if need.nodes_max is not None and placed.nodes > need.nodes_max:
+        yield Unsuitable(job.id, pool, "nodes")
     yield from _suits(job, offer)
     yield from _priced(job, placed, offer, question, plan)
 

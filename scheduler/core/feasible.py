@@ -74,6 +74,7 @@ def gang_sizes(need: Need, shape: Shape, nodes_max: int) -> range | Refusal:
     if need.cpu_only:
         return range(1, 2)
     each, wanted = shape.gpus, f"{need.gpus_min}..{need.gpus_max} GPUs"
+    nodes_max = min(nodes_max, need.nodes_max or nodes_max)
     if each > need.gpus_max:
         return Refusal(Why.TOO_MANY_GPUS, f"one {shape.name} has {each} GPUs; the job wants {wanted}")
     least, most = max(1, -(-need.gpus_min // each)), need.gpus_max // each

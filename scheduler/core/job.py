@@ -18,6 +18,7 @@ class Need:
     gpus_min: int = 1  # the elastic range of the whole gang
     gpus_max: int = 1
     gpu_memory_gib: int = 0  # per GPU, at least
+    nodes_max: int | None = None  # machines in the gang; None: as many as the operator allows
     fp8: bool = False  # may use FP8 where the chip has it (ranking)
     fp8_required: bool = False
     markets: tuple[Market, ...] = (Market.SPOT, Market.RESERVED, Market.ON_DEMAND)

@@ -163,7 +163,7 @@ def _submit(client: Client, settings: Settings) -> str:
     spec = {
         "name": "demo",
         "run": shlex.join(_train(settings)),
-        "gpus": {"type": ["H100", "A100"], "count": 8},
+        "gpus": {"type": ["H100", "A100"], "count": 8, "nodes": 1},
         "capacity": ["spot", "on-demand"],
         "checkpoint": {"every": "2s"},
         "duration": "8h",

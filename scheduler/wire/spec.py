@@ -64,6 +64,8 @@ class Gpus(_Part):
     """GPUs of the whole gang: a number, or an elastic range such as 8..32."""
     memory: GpuMemory | None = None
     """Memory of each GPU, at least; GB and GiB mean the same here."""
+    nodes: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Machines in the gang, at most; 1: all GPUs in one."""
     fp8: Fp8 = False
     """true: the job may use FP8 where the chip has it; required: only chips that have it."""
 
@@ -98,7 +100,7 @@ class JobSpec(_Part):
     secrets: Annotated[dict[Variable, Reference], Field(max_length=_ENV_MAX)] = {}
     """Variable to reference (file:/run/credentials/NAME or env:NAME), resolved on the node and stored nowhere."""
     gpus: Gpus | None = None
-    """A number, "8..32", or {type, count, memory, fp8}; none (or absent): a job without GPUs."""
+    """A number, "8..32", or {type, count, memory, nodes, fp8}; none (or absent): a job without GPUs."""
     ranks_per_node: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes started on each node."""
     finish_by: FinishBy | None = None
@@ -264,6 +266,7 @@ def _need(spec: JobSpec) -> core.Need:
         gpus_min=low,
         gpus_max=high,
         gpu_memory_gib=q.memory_gib(gpus.memory) if gpus and gpus.memory else 0,
+        nodes_max=gpus.nodes if gpus else None,
         fp8=bool(gpus and gpus.fp8),
         fp8_required=bool(gpus and gpus.fp8 == "required"),
         markets=tuple(dict.fromkeys(Market(m) for m in spec.capacity)),

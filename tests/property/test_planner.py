@@ -60,6 +60,7 @@ NEEDS = st.builds(
     gpus_min=st.sampled_from([1, 8, 16]),
     gpus_max=st.sampled_from([16, 24, 64]),
     gpu_memory_gib=st.sampled_from([0, 0, 80]),
+    nodes_max=st.sampled_from([None, None, 1, 2]),
     fp8=st.booleans(),
     fp8_required=st.sampled_from([False, False, True]),
     markets=st.sampled_from([tuple(Market), (Market.SPOT,)]),

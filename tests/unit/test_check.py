@@ -82,6 +82,12 @@ def test_a_chip_without_fp8_is_found() -> None:
     assert judge.Unsuitable("j1", old.pool.id, "fp8") in check(asked({**need, "fp8_required": True}, old), plan)
 
 
+def test_a_gang_of_more_machines_than_asked_for_is_found() -> None:
+    need = {"gpus_min": 16, "gpus_max": 16}
+    plan = solve(asked(need))
+    assert judge.Unsuitable("j1", POOL, "nodes") in check(asked({**need, "nodes_max": 1}), plan)
+
+
 def test_prices_that_may_not_be_paid_are_found() -> None:
     plan = solve(asked())
     assert judge.PriceUnknown("j1", POOL) in check(asked(market=offer(f"a/{H100}/spot", None)), plan)

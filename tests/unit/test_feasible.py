@@ -37,6 +37,7 @@ def wants(**fields: object) -> Need:
         (wants(gpu_memory_gib=141), f"a/{H100}/spot", Why.TOO_LITTLE_MEMORY, "80 GiB per GPU; the job needs 141"),
         (wants(accelerators=("A100",), fp8_required=True), "a/p4d.24xlarge/spot", Why.NO_FP8, "A100-40 has no FP8"),
         (wants(gpus_min=800, gpus_max=800), f"a/{H100}/spot", Why.TOO_FEW_GPUS, "100 nodes of 8 GPUs would be needed"),
+        (wants(nodes_max=1, gpus_min=16, gpus_max=16), f"a/{H100}/spot", Why.TOO_FEW_GPUS, "2 nodes of 8 GPUs would"),
         (wants(gpus_min=1, gpus_max=4), f"a/{H100}/spot", Why.TOO_MANY_GPUS, "has 8 GPUs; the job wants 1..4 GPUs"),
         (wants(gpus_min=12, gpus_max=15), f"a/{H100}/spot", Why.UNEVEN_GANG, "nodes with 8 GPUs gives 12..15 GPUs"),
         (wants(price_max=price(10)), f"a/{H100}/spot", Why.OVER_PRICE_MAX, "$20.00/h is above the limit of $10.00/h"),
