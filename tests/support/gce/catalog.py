@@ -56,14 +56,15 @@ def _machine_type(name: str, zone: str) -> Json:
     return {"name": name, "guestCpus": cpus, "memoryMb": memory, "zone": zone, "accelerators": chips, **bundled}
 
 
-def skus(regions: Iterable[str], *, factor: float = 1.0) -> list[Json]:
+def skus(regions: Iterable[str], *, factor: float = 1.0, spot: float = 1.0) -> list[Json]:
     """The list as the Billing Catalog gives it: spot rows of B200 say OnDemand, as the real ones do."""
     where, rows = list(regions), []
     for name, (unit, *prices) in _RATES.items():
         for usage, description, price in zip(_USAGES, _descriptions(name), prices, strict=True):
             if price is not None:
+                price *= factor * (spot if usage == "Preemptible" else 1.0)
                 told = "OnDemand" if usage == "Preemptible" and "slice" in name else usage
-                rows.append(_sku(description, told, unit, price * factor, where))
+                rows.append(_sku(description, told, unit, price, where))
     return [*rows, *(_sku(name, "OnDemand", "h", 0.000001, where) for name in _NEVER)]
 
 
