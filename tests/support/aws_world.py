@@ -148,6 +148,10 @@ class AwsWorld:
         answer = await asyncio.to_thread(ask, InstanceIds=[ref.id.split("/")[1]])
         return bool(answer["Reservations"][0]["Instances"][0]["State"]["Name"] == "running")
 
+    async def living(self) -> list[str]:
+        """The token of every machine of ours that lives, whatever the API tells."""
+        return [token for token, _ in await self._pull("living", cluster=self.cluster)]
+
     async def user_data(self, ref: NodeRef) -> bytes:
         ask = self.client("ec2").describe_instance_attribute
         answer = await asyncio.to_thread(ask, InstanceId=ref.id.split("/")[1], Attribute="userData")

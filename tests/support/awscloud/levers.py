@@ -73,6 +73,11 @@ class Levers:
         timer.daemon = True
         timer.start()
 
+    def living(self, cluster: str) -> list[tuple[str, str]]:
+        """(token, instance) of every machine of a cluster that lives, whatever the API tells."""
+        with self.market.lock:
+            return machines.living(cluster)
+
     def rebalance(self, region: str, name: str) -> None:
         machines.tell(region, "EC2 Instance Rebalance Recommendation", [name])
 

@@ -38,6 +38,16 @@ def forget_all() -> None:
         backend.reservations.clear()
 
 
+def living(cluster: str) -> list[tuple[str, str]]:
+    found = []
+    for backend in list(ec2_backends[DEFAULT_ACCOUNT_ID].values()):
+        for one in backend.all_instances():
+            tags = {tag["key"]: tag["value"] for tag in one.get_tags()}
+            if tags.get("dsched:cluster") == cluster and one._state.name != "terminated":
+                found.append((tags["dsched:token"], one.id))
+    return found
+
+
 def pool_of(one: Any) -> tuple[str, str, str]:
     return one.instance_type, one.placement.zone, one.lifecycle or "on-demand"
 
