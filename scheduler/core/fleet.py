@@ -90,7 +90,11 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
     lived = Millis(max(0, ended - (node.launched or ended)))
     taken = by == "interrupted" and node.notice is None  # a notice was counted when it came
     remember(
-        draft, memory, f"interrupted {node.id}" if taken else "", exposure=lived, expected=_expected(draft, node, ended)
+        draft,
+        memory,
+        f"interrupted {node.id}" if taken else "",
+        exposure=lived,
+        expected=_expected(draft, node, memory, ended),
     )
     if taken:
         met(draft, node.pool.id, up=False)
@@ -103,10 +107,11 @@ def gone(draft: Draft, node: Node, ended: Instant, by: str) -> None:
         _lost(draft, job, node, by, taken=taken)
 
 
-def _expected(draft: Draft, node: Node, ended: Instant) -> float:
+def _expected(draft: Draft, node: Node, memory: PoolMemory, ended: Instant) -> float:
+    """Interruptions that its life would have brought, as far as no other machine's life there was counted already."""
     pool = node.pool.id
-    begun = node.launched if node.launched is not None else ended
-    return hazard.expected(draft.state.offers.get(pool), draft.state.streaks.get(pool), begun, ended)
+    begun = max(node.launched if node.launched is not None else ended, memory.watched)
+    return hazard.expected(draft.state.offers.get(pool), draft.state.streaks.get(pool), Instant(begun), ended)
 
 
 def _lost(draft: Draft, job: Job, node: Node, by: str, *, taken: bool) -> None:

@@ -25,6 +25,9 @@ from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis
 
 AHEAD: Final = Millis(4 * HOUR)  # the usual rate is the mean over the next hours: machines are held for about so long
 UNSEEN: Final = Millis(HOUR)  # the age of a pool of which nothing is known: there the law is at its mean over all pools
+ONE_BLOW: Final = Millis(
+    10 * 60 * SECOND
+)  # interruptions of one pool within this are one: its machines share their fate
 ADVICE_MIN, ADVICE_MAX = 0.25, 4.0  # the most that words alone may move the law: factors of single zones differ so
 SCORES: Final = (1, 10)  # AWS placement scores
 CLASSES: Final = (0.5, 0.75, 1.0, 1.5, 2.0)  # Spot Advisor's classes of interruption, rarest first
@@ -92,7 +95,8 @@ def expected(offer: Offer | None, streak: Streak | None, launched: Instant, ende
     """The interruptions that the usual rate would have brought in one node's life, without what was learned since."""
     if offer is None or offer.pool.market is not Market.SPOT or ended <= launched:
         return 0.0
-    begun = launched if streak is None or not streak.up else min(streak.since, launched)
+    rose = None if streak is None else streak.since if streak.up else streak.rose
+    begun = launched if rose is None else min(rose, launched)
     return (_accrued(ended - begun) - _accrued(launched - begun)) * _relative(offer, streak, ended)
 
 
@@ -108,7 +112,7 @@ def told(streaks: Mapping[str, Streak], pool: str, *, up: bool, now: Instant) ->
     known = streaks.get(pool)
     if known is None:
         return Streak(up=up, since=Instant(now - UNSEEN))
-    return known if known.up == up else Streak(up=up, since=now)
+    return known if known.up == up else Streak(up=up, since=now, rose=known.since if known.up else None)
 
 
 def mean_rate(old: Millis, ahead: Millis) -> float:

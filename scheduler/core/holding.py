@@ -71,7 +71,13 @@ def remember(
 ) -> None:
     """Add to what we know of a pool: time lived there (and what the usual rate would have taken in it), and (with a
     sentence) an interruption, which cools it down."""
-    changed = hazard.remembered(memory, float(bool(interrupted)), expected, draft.policy, draft.now.market)
+    now = draft.now.market
+    struck = bool(interrupted) and now - memory.struck > hazard.ONE_BLOW
+    changed = hazard.remembered(memory, float(struck), expected, draft.policy, now)
+    if struck:
+        changed = replace(changed, struck=now)
+    if exposure:
+        changed = replace(changed, watched=max(memory.watched, now))
     changed = replace(changed, exposure=Millis(memory.exposure + exposure))
     if interrupted:
         until = max(memory.cool_until, Instant(draft.now.market + draft.policy.cooldown))

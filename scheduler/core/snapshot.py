@@ -155,6 +155,8 @@ class PoolMemory:
     seen: float = 0.0  # interruptions, forgotten with time; see hazard.py
     expected: float = 0.0  # how many the usual rate would have brought; forgotten alike
     aged: Instant = Instant(0)  # market: until when they have been
+    watched: Instant = Instant(0)  # market: until when lives there have been counted; machines side by side count once
+    struck: Instant = Instant(0)  # market: the last interruption that was counted
     delay: Delay = UNSEEN  # from asking for a machine to the first new step
 
 
@@ -278,6 +280,7 @@ class Streak(NamedTuple):
 
     up: bool
     since: Instant  # market
+    rose: Instant | None = None  # market: when the last time up began, where it is down now
 
 
 class Waits(NamedTuple):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dsched.scheduler.core.calibration import Outcome, judge
 from dsched.scheduler.core.sighting import Sight, Sighting
-from dsched.scheduler.core.units import HOUR
+from dsched.scheduler.core.units import HOUR, Millis
 from dsched.scheduler.engine.forecast import Forecasts
 from tests.support.stage import Stage, offer
 
@@ -96,3 +98,19 @@ def test_the_next_daemon_remembers_the_outcomes() -> None:
     heir = Forecasts(watch.noted.append)
     heir.recall(watch.noted)
     assert heir.calibration() == watch.forecasts.calibration()
+
+
+def test_machines_side_by_side_are_one_witness() -> None:
+    """A pool takes all of them at once: eight interruptions in a minute are one blow, eight lives one exposure."""
+    stage = Stage(offer("us-east-1a", 10.0, free=8))
+    stage.policy = replace(stage.policy, lease=Millis(1_000 * HOUR))
+    for _ in range(4):
+        stage.run()
+    stage.wait(10 * HOUR)
+    for node in list(stage.state.nodes):
+        stage.notice(node)
+        stage.kill(node)
+    memory = stage.state.pools["local/us-east-1a/p5.48xlarge/spot"]
+    assert memory.interruptions == 4
+    assert memory.seen == pytest.approx(1)
+    assert 0.1 < memory.expected < 0.4  # four lives one after the other would be expected 0.8

@@ -119,7 +119,14 @@ def test_a_streak_begins_when_the_state_changes_and_not_before() -> None:
     down = told({"p": first}, "p", up=False, now=Instant(AT + 2))
     assert first == again
     assert first.since < AT
-    assert down == Streak(up=False, since=Instant(AT + 2))
+    assert down == Streak(up=False, since=Instant(AT + 2), rose=first.since)
+
+
+def test_a_life_that_ended_with_its_pool_is_judged_by_the_age_that_the_pool_had() -> None:
+    launched = Instant(AT - hours(2))
+    before = up_for(50)
+    after = told({"p": before}, "p", up=False, now=AT)
+    assert expected(SPOT, after, launched, AT) == pytest.approx(expected(SPOT, before, launched, AT), rel=0.01)
 
 
 @pytest.mark.parametrize(
