@@ -12,6 +12,7 @@ import structlog
 
 from dsched.providers.base import (
     Ambiguous,
+    Auth,
     Capacity,
     Invalid,
     Launch,
@@ -21,6 +22,7 @@ from dsched.providers.base import (
     Notice,
     Price,
     ProviderError,
+    Quota,
     Scope,
 )
 from dsched.providers.gcp import compute, names
@@ -64,12 +66,7 @@ class GcpProvider:
 
     async def launch(self, want: Launch) -> list[Node]:
         machines = [names.name(want, index) for index in range(want.count)]
-        reservation = await self._admitted(want, machines[0])
-        try:
-            await self._made(want, reservation)
-        except Invalid as refusal:
-            if refusal.code not in ALREADY:
-                raise
+        await self._made(want, await self._admitted(want))
         return [await self._launched(want, machine) for machine in machines]
 
     async def nodes(self, tokens: Collection[str] | None = None) -> list[Node]:
@@ -131,13 +128,13 @@ class GcpProvider:
 
     # Making machines.
 
-    async def _admitted(self, want: Launch, first: str) -> str:
+    async def _admitted(self, want: Launch) -> str:
         """The reservation to use, or "". Raises Price or Capacity, but not for a token that has its machine already."""
         try:
             await self._affordable(want)
             return await self._slot(want)
         except (Price, Capacity):
-            if await self._exists(want, first):
+            if await self._exists(want):
                 return "unused"
             raise
 
@@ -158,9 +155,10 @@ class GcpProvider:
             raise Capacity("NoReservation", f"none has room for {want.count} x {want.pool.id}", scope=Scope.POOL)
         return name
 
-    async def _exists(self, want: Launch, machine: str) -> bool:
+    async def _exists(self, want: Launch) -> bool:
+        """An earlier call of this token got through."""
         try:
-            await self._run(self.client.get, want.pool.zone, machine)
+            await self._run(self.client.get, want.pool.zone, names.name(want, 0))
         except Invalid as missing:
             if missing.code == "notFound":
                 return False
@@ -170,19 +168,32 @@ class GcpProvider:
     async def _made(self, want: Launch, reservation: str) -> None:
         """Asked for and accepted and done, or an error that says what next."""
         try:
-            progress = await self._asked(want, reservation)
+            progress = await self._accepted(want, reservation)
         except Invalid as refusal:
             if not self._longer or compute.NOTICE_FIELD not in str(refusal):
                 raise
             log.warning("gcp.notice", error=str(refusal), remedy="gcp.notice_seconds is left out from now on")
             self._longer = False
-            progress = await self._asked(want, reservation)
+            progress = await self._accepted(want, reservation)
+        if progress is None:
+            return
         if not progress.done:
             progress = await self._run(self.client.wait, progress, WAIT_S)
         if progress.errors:
             raise failed(progress.errors)
         if not progress.done:
             raise Ambiguous("StillUnderWay", f"{progress.operation} after {WAIT_S:.0f} s")
+
+    async def _accepted(self, want: Launch, reservation: str) -> Progress | None:
+        """None: refused, but not the first time. The quota that a repeat breaks may be used up by its own machines."""
+        try:
+            return await self._asked(want, reservation)
+        except (Auth, Capacity, Invalid, Quota) as refusal:
+            if await self._exists(want):
+                return None
+            if isinstance(refusal, Invalid) and refusal.code in ALREADY:
+                raise Ambiguous(refusal.code, "and yet it is not there any more") from refusal
+            raise
 
     async def _asked(self, want: Launch, reservation: str) -> Progress:
         body = compute.machine if want.count == 1 else compute.gang

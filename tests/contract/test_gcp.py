@@ -244,6 +244,18 @@ async def test_a_price_that_rose_after_a_lost_reply_does_not_disown_the_machine(
         await provider.launch(replace(wish, token="b"))
 
 
+@pytest.mark.parametrize("how", ["quota", "auth", "invalid"])
+async def test_a_repeat_that_is_refused_does_not_disown_the_machine(world: GcpWorld, how: str) -> None:
+    """The quota may be used up by the very machine whose reply was lost."""
+    provider, wish = world.provider(), want(world, "a")
+    await world.lose_reply(done=True)
+    with pytest.raises(Ambiguous):
+        await provider.launch(wish)
+    await world.refuse_launch(how)
+    [node] = await provider.launch(wish)
+    assert node.token == "a"
+
+
 async def test_a_signature_that_is_refused_is_told_as_such(world: GcpWorld) -> None:
     world.front.token = "another"
     provider = world.provider()
