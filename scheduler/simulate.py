@@ -20,6 +20,7 @@ import structlog
 
 from dsched.providers.local.market import LocalMarket, generated, replayed
 from dsched.providers.local.replay import BadTrace
+from dsched.scheduler.core.deadline.policies import named as rule
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.units import HOUR, Millis, Moment, usd
@@ -156,6 +157,8 @@ def simulation(given: argparse.Namespace) -> Simulation:
 def _policy(name: str) -> Policy:
     """The daemon's, under this rule for deadlines. Raises Wrong."""
     try:
+        if name:
+            rule(name)
         return replace(POLICY, deadline_policy=name) if name else POLICY
     except ValueError as e:
         raise Wrong(f"--policy {name}: {e}") from None

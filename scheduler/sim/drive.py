@@ -36,7 +36,7 @@ DAY: Final = Millis(24 * HOUR)
 TICK: Final = Millis(MINUTE)  # what is urgent rings an alarm of its own; ends of leases and idle nodes may wait so long
 OBSERVE: Final = Millis(5 * MINUTE)  # a list without any hint
 PRICES: Final = Millis(10 * MINUTE)  # offers without any hint
-GIVE_UP: Final = 3  # times the asked length, after which what still runs is called unfinished
+GIVE_UP: Final = Millis(60 * DAY)  # after the last submission; what still runs then is called unfinished
 LISTED: Final = Millis(HOUR)  # ended machines stay on the list, as with EC2
 PATIENCE: Final = 2  # ticks and looks for which a machine may live unowned
 
@@ -103,7 +103,7 @@ class Simulation:
         agenda, setting = self.agenda, self.setting
         end = setting.start + setting.lasting
         agenda.run(end)
-        while self._busy() and agenda.now.wall < setting.start + GIVE_UP * setting.lasting:
+        while self._busy() and agenda.now.wall < end + GIVE_UP:
             agenda.run(agenda.now.wall + HOUR)
         self.judge.lost(self.daemon.state, self.story.names)
         self.seconds = time.process_time() - began
