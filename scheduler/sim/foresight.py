@@ -69,7 +69,7 @@ class Foresight:
         return self._made[key]
 
     def _prepare(self, tick: int, changeover: float) -> None:
-        """Solve the tables of this epoch with those of the next, which is cheaper; every reading knows its past only."""
+        """Solve this epoch's tables with the next ones', which is cheaper; each reading knows its past only."""
         if tick in self._ready.get(changeover, ()):
             return
         soon = [at for at in self.past.readings if at >= tick][:TOGETHER]

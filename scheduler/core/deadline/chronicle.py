@@ -112,7 +112,7 @@ def tiers(price: Floats) -> Ints:
     gaps = np.flatnonzero(ranked[1:] > ranked[:-1] * APART)
     top = ranked[gaps[0]] if len(gaps) else ranked[-1]
     tops = np.array([min(top, TIER_TOPS[0] * ranked[0]), *(x * ranked[0] for x in TIER_TOPS)])
-    return np.searchsorted(tops, price * (1 - 1e-9))
+    return np.asarray(np.searchsorted(tops, price * (1 - 1e-9)))
 
 
 class _Runners:
@@ -162,7 +162,7 @@ class _Runners:
         self.sums[:, 1] += share * price[self.zone] / price.min()
 
     def _launch(self, seen: Chronicle, tier: Ints, waiting: Ints) -> Ints:
-        """Put waiting runners into the cheapest zones of their tiers, the oldest among equals; returns who found one."""
+        """Put waiting runners into the cheapest zones of their tiers, the oldest of equals; returns who found one."""
         open_to = (seen.up == UP) & (tier <= waiting[:, None])
         ranked = np.where(open_to, seen.price - 1e-7 * np.minimum(seen.age, 1e5), np.inf)
         best = ranked.argmin(axis=1)
@@ -171,7 +171,7 @@ class _Runners:
         moved = found[self.last[found] >= 0]
         self.sums[moved, 4] += 1.0
         self.sums[moved, 5] += seen.egress[self.last[moved], self.zone[moved]]
-        return found
+        return np.asarray(found)
 
     def _tiers(self, price: Floats) -> Ints:
         if self._prices is None or not np.array_equal(price, self._prices):

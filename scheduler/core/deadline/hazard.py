@@ -37,7 +37,7 @@ def ages(age: ArrayLike) -> Ints:
 
 def accrued(age: ArrayLike, law: Floats = UP_LAW) -> Floats:
     """The integral of the law from age 0: the expected changes of a state that is renewed on the spot."""
-    return np.interp(age, EDGES, _REACHED[id(law)])
+    return np.asarray(np.interp(np.asarray(age, np.float64), EDGES, _REACHED[id(law)]))
 
 
 def lasting(age: ArrayLike, span: ArrayLike, factor: ArrayLike, law: Floats = UP_LAW) -> Floats:

@@ -14,7 +14,7 @@ from dsched.scheduler.core.deadline import hazard
 from dsched.scheduler.core.deadline.hazard import DOWN_LAW, HOUR
 from dsched.scheduler.core.deadline.outlook import Outlook
 from dsched.scheduler.core.deadline.table import STRIDE, Singles
-from dsched.scheduler.core.deadline.view import SPOT, UP, Batch, Bools, Floats, Ints
+from dsched.scheduler.core.deadline.view import SPOT, UNKNOWN, UP, Batch, Bools, Floats, Ints
 
 NEVER: Final = 1e12  # $: stands for what cannot be done
 
@@ -43,6 +43,7 @@ class Look:
         self.batch, self.outlook = batch, outlook
         spot = batch.usable & (batch.market == SPOT)
         self.up: Bools = spot & (batch.up == UP)
+        self.unseen: Bools = spot & (batch.up == UNKNOWN)
         self.member: Bools = spot[None] & (batch.price[None] <= outlook.tiers.top[:, None, None])  # [Q, J, O]
         self.tier_up: Bools = (self.member & self.up[None]).any(axis=2)  # [Q, J]
         tables = outlook.tiers.idle[:, 1:3]
@@ -94,6 +95,12 @@ class Look:
         rest = (rest[:, 1] + hop * (rest[:, 0] - rest[:, 1])).min(axis=0)
         late = np.where(runs.time - need < 0, NEVER, 0.0)
         return np.asarray(paid + (ends * rest).sum(axis=1) + late)
+
+    def after(self, time: Floats, slack: Floats) -> Floats:
+        """Dollars to the end after an interruption, by the best tier and its record, any shape."""
+        rest = self.value(self._after, time, slack).reshape(-1, 2, *time.shape)
+        hop = self.outlook.tiers.hop.reshape(-1, *(1,) * time.ndim)
+        return np.asarray((rest[:, 1] + hop * (rest[:, 0] - rest[:, 1])).min(axis=0))
 
     def value(self, values: Singles, time: Floats, slack: Floats) -> Floats:
         """Tables [M, K, S] at (time, slack) of any shape: [M, ...], linear between entries.

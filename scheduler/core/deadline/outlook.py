@@ -51,7 +51,7 @@ class Outlook:
     @property
     def until(self) -> float:
         """When the next outlook is due (market s)."""
-        return (np.floor(self.made / EPOCH) + 1.0) * EPOCH
+        return float((np.floor(self.made / EPOCH) + 1.0) * EPOCH)
 
 
 class Library:

@@ -19,6 +19,9 @@ from dsched.scheduler.core.deadline.look import Look, Runs
 from dsched.scheduler.core.deadline.outlook import Outlook
 from dsched.scheduler.core.deadline.view import IDLE, ON_DEMAND, SPOT, Batch, Bools, Choices, Floats, Ints
 
+HUNCH: Final = 0.5  # chance that a zone which nobody has looked at is up
+FAILS: Final = 120.0  # s until a launch there is seen to fail
+SLACK_STEP: Final = 1800.0  # s of slack whose worth tells its price
 WAITS: Final = np.array([1.0, 2.0, 4.0]) * 600.0  # s to wait before the launch, in the look-ahead
 
 
@@ -65,7 +68,9 @@ class _Choice:
         on_demand = (batch.market == ON_DEMAND) & batch.usable
         self.on_spot: Bools = (self.own & ~on_demand).any(axis=1)
         self.margin: Floats = np.where(self.runs, stickiness * outlook.on_demand * outlook.changeover / HOUR, 0.0)
-        self.open: Bools = self.look.up | (batch.usable & (batch.market != SPOT) & ~on_demand)
+        fair = self.look.member.any(axis=0)  # nobody tries zones too dear for any tier on a hunch, nor leaves spot so
+        self.unseen: Bools = self.look.unseen & fair & ~self.on_spot[:, None]
+        self.open: Bools = self.look.up | self.unseen | (batch.usable & (batch.market != SPOT) & ~on_demand)
         self.fixed = self._fixed(on_demand)
 
     def made(self) -> Choices:
@@ -85,9 +90,31 @@ class _Choice:
         idle, held = np.full(len(self.rows), np.inf), np.full(len(self.rows), np.inf)
         off = np.flatnonzero(~self.on_spot)
         if len(off):
-            idle[off], held[off] = self._ahead(off, cost[off])
+            idle[off], held[off] = self._ahead(off, np.where(self.unseen[off], np.inf, cost[off]))
         cost[self.rows, self.fixed.option] = np.where(self.fixed.any, held, np.inf)
+        if self.unseen.any():
+            self._discount(cost, idle)
         return self._pick(cost, idle)
+
+    def _discount(self, cost: Floats, idle: Floats) -> None:
+        """Value tries of unseen zones, in place: a failed one costs a little slack and leaves the best of the rest.
+
+        Waiting is worth no more than trying after a step: nothing is learned by it, for no look need ever come.
+        """
+        some, hour = self.unseen.any(axis=1), self._slack_price()
+        rest = np.where(self.unseen, np.inf, cost).min(axis=1)
+        rest = np.where(np.isfinite(rest), rest, idle)
+        lost = np.where(self.runs, 0.0, hour * FAILS / HOUR)
+        tried = HUNCH * cost + (1.0 - HUNCH) * (rest + lost)[:, None]
+        np.copyto(cost, tried, where=self.unseen)
+        best = np.where(self.unseen, cost, np.inf).min(axis=1)
+        np.copyto(idle, best + hour * WAITS[0] / HOUR, where=some)
+
+    def _slack_price(self) -> Floats:
+        """[J] dollars per hour of slack, right after an interruption, by what half an hour less of it would cost."""
+        time = np.stack([self.time, np.maximum(self.time - SLACK_STEP, 0.0)])
+        worth = self.look.after(time, np.maximum(time - self.b.left, 0.0))
+        return np.asarray(np.maximum(worth[1] - worth[0], 0.0) * HOUR / SLACK_STEP)
 
     def _fixed(self, on_demand: Bools) -> _Fixed:
         b = self.b
@@ -159,7 +186,7 @@ class _Choice:
             target=target,
             cost=cost,
             idle=idle,
-            slack_price=np.zeros(len(idle)),
+            slack_price=self._slack_price(),
             revisit=b.now + b.grain,
             net=np.zeros(len(idle), bool),
         )

@@ -164,7 +164,7 @@ def _moves(regimes: Sequence[Regime], step: float) -> Singles:
 
 
 def _parted(move: Singles, regimes: Sequence[Regime], step: float) -> tuple[Singles, Singles]:
-    """The moves out of up phases [T, to, AGES]: those that keep the zone (to: AGES), and those that lose it (PHASES)."""
+    """The moves out of up phases [T, to, AGES]: those that keep the zone (to: AGES), that lose it (PHASES)."""
     fail = np.zeros((len(regimes), PHASES, AGES), np.float32)
     for t, regime in enumerate(regimes):
         lost = -np.expm1(-UP_LAW * regime.up * step).astype(np.float32)
