@@ -22,8 +22,8 @@ EDGES: Final[Floats] = np.array([0, 1 / 6, 1 / 3, 1 / 2, 1, 2, 4, 8, 16, 32, FOR
 AGES: Final = len(EDGES) - 1
 
 # Changes per hour by age, pooled over the public traces of `bench/agelaw.py`, which prints these two lines.
-UP_LAW: Final[Floats] = np.array([1.998, 1.434, 1.001, 0.808, 0.490, 0.264, 0.166, 0.134, 0.063, 0.024]) / HOUR
-DOWN_LAW: Final[Floats] = np.array([2.432, 1.353, 1.130, 0.773, 0.472, 0.275, 0.200, 0.116, 0.057, 0.018]) / HOUR
+UP_LAW: Final[Floats] = np.array([1.956, 1.579, 0.980, 0.839, 0.515, 0.246, 0.161, 0.139, 0.043, 0.020]) / HOUR
+DOWN_LAW: Final[Floats] = np.array([2.270, 1.440, 1.244, 0.775, 0.490, 0.268, 0.191, 0.101, 0.054, 0.018]) / HOUR
 
 FACTOR_MIN, FACTOR_MAX = 0.1, 8.0  # beyond these a factor says more about a short history than about a place
 
