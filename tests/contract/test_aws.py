@@ -374,6 +374,14 @@ async def test_a_recorded_market_can_be_replayed(world: AwsWorld) -> None:
         await provider.launch(want(world, "b"))
 
 
+async def test_one_machine_that_ec2_has_forgotten_does_not_save_the_others(world: AwsWorld) -> None:
+    provider = world.provider()
+    [lost], [left] = [await provider.launch(want(world, token)) for token in ("a", "b")]
+    world.pull("forget", region=REGION, name=lost.ref.id.split("/")[1])
+    await provider.terminate([lost.ref, left.ref])
+    assert (await gone(world, provider, "b")).ended_by is EndReason.ASKED
+
+
 async def test_a_reference_without_a_region_is_looked_for_in_all_of_them(wide: AwsWorld) -> None:
     provider = wide.provider()
     west = replace(wide.pool, region=WEST, zone="usw2-az2")

@@ -73,6 +73,11 @@ class Levers:
         timer.daemon = True
         timer.start()
 
+    def forget(self, region: str, name: str) -> None:
+        """EC2 knows nothing of it any more."""
+        with self.market.lock:
+            machines.forget(region, name)
+
     def living(self, cluster: str) -> list[tuple[str, str]]:
         """(token, instance) of every machine of a cluster that lives, whatever the API tells."""
         with self.market.lock:

@@ -38,6 +38,11 @@ def forget_all() -> None:
         backend.reservations.clear()
 
 
+def forget(region: str, name: str) -> None:
+    for reservation in ec2_backends[DEFAULT_ACCOUNT_ID][region].reservations.values():
+        reservation.instances = [one for one in reservation.instances if one.id != name]
+
+
 def living(cluster: str) -> list[tuple[str, str]]:
     found = []
     for backend in list(ec2_backends[DEFAULT_ACCOUNT_ID].values()):
