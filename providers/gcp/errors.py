@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from dsched.providers.base import Ambiguous, Auth, Capacity, Invalid, ProviderError, Quota, Scope, Throttled
+from dsched.scheduler.core.units import MINUTE, Millis
 
 Kind = tuple[type[ProviderError], Scope]
+
+SOLD_OUT: Final = Millis(5 * MINUTE)  # a drought must not become a storm of calls: one per pool in this time
 
 _CAPACITY: Final = (
     "ZONE_RESOURCE_POOL_EXHAUSTED",
@@ -59,7 +62,7 @@ def told(code: str, message: str) -> ProviderError:
         kind, scope = Capacity, Scope.POOL
     if kind is Quota and "globally" in message:
         scope = Scope.ACCOUNT
-    return kind(code, message, scope=scope)
+    return kind(code, message, scope=scope, cooldown=SOLD_OUT if kind is Capacity else None)
 
 
 def failed(errors: Iterable[tuple[str, str]]) -> ProviderError:

@@ -30,6 +30,7 @@ from dsched.providers.gcp import client as client_module
 from dsched.providers.gcp.permissions import METHODS
 from dsched.providers.gcp.prices import Usage
 from dsched.scheduler.core.market import Market, Pool
+from tests.support.gce.replay import Replay
 from tests.support.gce.rest import Fault
 from tests.support.gce.world import INSERT, GcpWorld
 from tests.support.world import want
@@ -97,6 +98,7 @@ async def test_a_region_that_cannot_be_reached_is_an_error_and_never_an_empty_re
 
 
 async def test_a_daemon_that_was_away_finds_how_its_machine_ended(world: GcpWorld) -> None:
+    world.front.lexical = True  # the margin for text must not be what finds it
     [node] = await world.provider().launch(want(world, "a"))
     await world.interrupt(node.ref, notice=False)
     restarted = world.provider()
@@ -376,6 +378,31 @@ async def test_what_a_commitment_would_cost_can_be_asked(world: GcpWorld) -> Non
     assert all(prices)
     on_demand, spot, one_year, three_years = prices
     assert on_demand > one_year > three_years > spot  # type: ignore[operator]
+
+
+async def test_a_recorded_market_takes_machines_back_and_moves_the_price(world: GcpWorld) -> None:
+    trace = {"counts_rle": [[3, 1], [1, 1]], "spot_price_series": [1.0, 1.5], "spot_price_stride": 1}
+    market, provider = Replay(world.cloud, trace, world.pool.shape, world.pool.zone), world.provider()
+
+    async def price() -> int:
+        [offer] = [offer for offer in await provider.offers() if offer.pool == world.pool]
+        assert offer.quote is not None
+        return offer.quote.price
+
+    assert market.play()
+    first = await price()
+    await provider.launch(want(world, "a", count=3))
+    with pytest.raises(Capacity):
+        await provider.launch(want(world, "b"))
+    assert market.play()
+    assert await price() == pytest.approx(1.5 * first, rel=1e-5)
+
+    async def two_gone() -> bool | None:
+        gone = [node for node in await provider.nodes(["a"]) if node.ended_by is EndReason.INTERRUPTED]
+        return True if len(gone) == 2 else None
+
+    await world.until(two_gone)
+    assert not market.play()
 
 
 async def test_a_gap_in_the_hints_is_told_when_they_come_again(world: GcpWorld) -> None:

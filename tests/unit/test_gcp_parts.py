@@ -237,6 +237,11 @@ def test_an_error_is_typed_by_its_reason(code: str, message: str, kind: type[Pro
     assert (type(error), error.scope, error.code) == (kind, scope, code)
 
 
+def test_a_sold_out_pool_is_left_alone_for_five_minutes() -> None:
+    assert told("STOCKOUT", "").cooldown == 300_000
+    assert told("quotaExceeded", "").cooldown == Quota.cooldown
+
+
 def test_an_operations_error_is_the_one_that_says_why() -> None:
     error = failed([("VM_MIN_COUNT_NOT_REACHED", "3 of 4"), ("QUOTA_EXCEEDED", "exceeded")])
     assert isinstance(error, Quota)
