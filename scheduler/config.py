@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from dsched.scheduler.core.quota import read as read_quota
 from dsched.scheduler.core.units import Millis
+from dsched.scheduler.held import read as read_hold
 
 FILE: Final = "config.toml"
 DEADLINE_POLICY: Final = "slack"
@@ -41,6 +42,8 @@ class Config:
     shares: Mapping[str, float] = field(default_factory=dict)  # user -> weight of the fair share; 1 where not named
     quotas: Mapping[str, str] = field(default_factory=dict)
     """What our accounts may run: globs over "provider/region/shape/market" -> "768 vcpus", "64 gpus" or "8 nodes"."""
+    held: tuple[Mapping[str, Any], ...] = ()
+    """Reservations, blocks and commitments: [[held]] with pool, count, price, from, until; see core/hold.py."""
     policy: str = DEADLINE_POLICY  # what decides for jobs with a deadline; the safety net is always around it
     record: Path | None = None  # all that the core is told, to run it again: dsched simulate --replay
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
@@ -146,7 +149,7 @@ def from_file(path: Path, config: Config) -> Config:
     for key, value in found.items():
         if key not in known or key == "state":
             raise ConfigError(f"{path}: unknown setting {key!r}; known: {', '.join(sorted(known))}")
-        if key == "alerts":
+        if key in ("alerts", "held") and isinstance(value, list):
             found[key] = tuple(value)
         elif key in ("trace", "script"):
             found[key] = Path(value)
@@ -186,6 +189,7 @@ def _check_weights(config: Config) -> None:
         if not isinstance(getattr(config, name), Mapping):
             raise ConfigError(f"{name}: must be a table, [{name}]")
     _check_users_and_quotas(config)
+    _check_held(config.held)
     if not isinstance(config.discounts, Mapping):
         raise ConfigError('discounts: must be a table such as "aws/p5*/on-demand" = 0.85')
     for pattern, factor in config.discounts.items():
@@ -204,6 +208,20 @@ def _check_users_and_quotas(config: Config) -> None:
             read_quota(pattern, text)
         except ValueError as error:
             raise ConfigError(f"quotas: {error}") from error
+
+
+def _check_held(held: object) -> None:
+    if not isinstance(held, tuple) or not all(isinstance(row, Mapping) for row in held):
+        raise ConfigError("held: must be tables, [[held]] with pool, count and price")
+    names: set[str] = set()
+    for row in held:
+        try:
+            name = read_hold(row).name
+        except ValueError as error:
+            raise ConfigError(f"held: {error}") from error
+        if name in names:
+            raise ConfigError(f"held: two are called {name!r}; give each a name")
+        names.add(name)
 
 
 def _check_policy(name: object) -> None:

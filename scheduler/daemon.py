@@ -51,6 +51,7 @@ from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.record import Recorder
 from dsched.scheduler.engine.timers import Alarm, Ticker
+from dsched.scheduler.held import read as read_hold
 from dsched.scheduler.store.backup import RESTORED
 from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.errors import StoreError, StoreFailed
@@ -93,6 +94,7 @@ class Daemon:
             discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
             facts=places.load(),
             weights=tuple(sorted(config.shares.items())),
+            held=tuple(read_hold(row) for row in config.held),
             quotas=tuple(read_quota(pattern, text) for pattern, text in config.quotas.items()),
         )
         seed = secrets.randbits(64)

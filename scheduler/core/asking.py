@@ -17,6 +17,7 @@ from dsched.scheduler.core.budget import room
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.effect import WakeAt
 from dsched.scheduler.core.elastic.keep import shrinks
+from dsched.scheduler.core.hold import in_force
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Policy, Question
@@ -108,7 +109,9 @@ def ask(state: State, jobs: list[Job], policy: Policy, now: Moment, *, heir: str
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
         speeds=state.speeds,
-        quotas=left(policy.quotas, (n.pool for n in state.nodes.values()), state.offers),
+        quotas=left(
+            (*policy.quotas, *in_force(policy.held, now.market)), (n.pool for n in state.nodes.values()), state.offers
+        ),
         shares=shares(state, policy, now, jobs),
     )
 

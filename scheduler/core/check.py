@@ -10,13 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Final
 
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Placement, Question
 from dsched.scheduler.core.plan import Plan
 from dsched.scheduler.core.report import Report
 from dsched.scheduler.core.snapshot import Job
-from dsched.scheduler.core.units import Charge, Instant, MicroUsdPerHour, Millis
+from dsched.scheduler.core.units import MINUTE, Charge, Instant, MicroUsdPerHour, Millis
+
+HELD_LEAST: Final = Millis(30 * MINUTE)  # market: twice the quarter of an hour in which a job leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,15 @@ class BoughtWhileCooling:
 
 
 @dataclass(frozen=True, slots=True)
+class EndsSoon:
+    """Sent to what is held for us for minutes only."""
+
+    job: str
+    pool: str
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class Unexplained:
     """A job without a report, or an offer that its report names not exactly once."""
 
@@ -161,6 +173,7 @@ Finding = (
     | PriceWrong
     | Unsuitable
     | BoughtWhileCooling
+    | EndsSoon
     | Unexplained
     | Disagrees
 )
@@ -202,6 +215,8 @@ def _placement(job: Job, placed: Placement, question: Question, plan: Plan) -> I
     if offer is None:
         yield PriceUnknown(job.id, pool)
         return
+    if offer.until is not None and offer.until - plan.at.market < HELD_LEAST:
+        yield EndsSoon(job.id, pool, offer.until)
     need, gpus = job.spec.need, placed.nodes * offer.shape.gpus
     if not need.cpu_only and not need.gpus_min <= gpus <= need.gpus_max:
         yield OutsideRange(job.id, gpus, need.gpus_min, need.gpus_max)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from dsched.scheduler.core.hold import sunk
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsd, MicroUsdPerHour, Millis
 
@@ -83,7 +84,7 @@ def _reserved(offers: Mapping[str, Offer]) -> dict[tuple[str, str, str], MicroUs
     """The least reserved price of each shape in each region."""
     least: dict[tuple[str, str, str], MicroUsdPerHour] = {}
     for offer in offers.values():
-        if offer.pool.market is Market.RESERVED and offer.quote is not None:
+        if offer.pool.market is Market.RESERVED and offer.quote is not None and not sunk(offer.quote.price):
             key = offer.pool.provider, offer.pool.region, offer.pool.shape
             least[key] = min(least.get(key, offer.quote.price), offer.quote.price)
     return least

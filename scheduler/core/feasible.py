@@ -136,6 +136,14 @@ def over_price_max(need: Need, nodes: int, price: MicroUsdPerHour) -> Refusal | 
     return Refusal(Why.OVER_PRICE_MAX, f"{dollars(nodes * price)}/h is above the limit of {dollars(need.price_max)}/h")
 
 
+def ends_soon(until: Instant | None, now: Instant, least: Millis) -> Refusal | None:
+    if until is None or until - now >= least:
+        return None
+    return Refusal(
+        Why.ENDS_SOON, f"held for another {lasting(max(0, until - now))} only; {lasting(least)} are needed to be of use"
+    )
+
+
 def cooling(memory: PoolMemory | None, now: Instant) -> Refusal | None:
     if memory is None or memory.cool_until <= now:
         return None
@@ -158,7 +166,9 @@ def over_quota(smallest: int, idle: int, left: int | None) -> Refusal | None:
     """`left`: nodes that our account may still start there; None: no quota is known."""
     if left is None or idle + left >= smallest:
         return None
-    return Refusal(Why.OVER_QUOTA, f"the account's quota leaves {left} of the gang's {smallest} nodes")
+    return Refusal(
+        Why.OVER_QUOTA, f"the account's quota, or what is held for us, leaves {left} of the gang's {smallest} nodes"
+    )
 
 
 def over_cost_max(left: Charge | None, value: Value, lease: Millis) -> Refusal | None:

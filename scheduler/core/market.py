@@ -67,4 +67,5 @@ class Offer:
     notice: Millis = Millis(0)  # warning before an interruption, market's word (120 s AWS, 30 s GCP)
     boot: Millis = Millis(0)  # from launch to agent heard, wall time, typical
     advice: Advice | None = None
+    until: Instant | None = None  # market: it is held for us until then; None: nobody ends it
     presumed: bool = False  # `hazard` is our own prior (see hazard.py), not the provider's word

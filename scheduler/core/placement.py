@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.hardware import Accelerator
+from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.power import NOTHING_KNOWN, Facts
 from dsched.scheduler.core.quota import Left, Quota
@@ -110,6 +111,8 @@ class Policy:
     """Market. Spend so long ago counts half when users are compared."""
     quotas: tuple[Quota, ...] = ()
     """What our accounts may run at a time."""
+    held: tuple[Hold, ...] = ()
+    """Capacity that is paid for whether it is used or not."""
     weights: tuple[tuple[str, float], ...] = ()
     """User -> weight of the fair share; 1 where nothing is said."""
     placements_max: int = 100

@@ -16,6 +16,7 @@ from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.effect import CallLaunch, SendAlert, WakeAt
 from dsched.scheduler.core.elastic.review import watch_prices
 from dsched.scheduler.core.event import Change
+from dsched.scheduler.core.hold import marginal
 from dsched.scheduler.core.holding import ask_end, leave, met, remembered
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.market import Market, Offer, Pool
@@ -319,7 +320,7 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
 
 def _seen(draft: Draft, offer: Offer, ours: set[Pool]) -> Offer:
     """The offer at our price, with what its pool's age says of its hazard."""
-    offer = discounted(offer, draft.policy.discounts)
+    offer = marginal(discounted(offer, draft.policy.discounts), draft.policy.held, draft.now.market)
     pool, state = offer.pool, draft.state
     if pool.market is not Market.SPOT:
         return offer

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from dsched.scheduler.core import rank
 from dsched.scheduler.core.fleetplan.crowd import Crowd
 from dsched.scheduler.core.fleetplan.queue import Queue
+from dsched.scheduler.core.fleetplan.slots import worths
 from dsched.scheduler.core.fleetplan.told import Told
 from dsched.scheduler.core.fleetplan.turn import turn
 from dsched.scheduler.core.placement import Dice, Placement, Policy, Question
@@ -59,7 +60,8 @@ def plan(question: Question, policy: Policy, *, now: Moment, rng: Dice) -> Plan:
     if len(question.jobs) * len(question.offers) > CROWD:
         return _crowded(question, policy, now)
     work = Queue(question, policy, now)
-    line = Line(map(turn, question.jobs), question.shares)
+    worth = worths(work, now)
+    line = Line((turn(job, worth.get(job.id, 0.0)) for job in question.jobs), question.shares)
     for job in line:
         if len(work.placements) >= policy.placements_max:
             return _answer(work.placements, work.reports, policy, now, more=True)

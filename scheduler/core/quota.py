@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from dsched.scheduler.core.hardware import Shape
+from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Offer, Pool
 
 UNITS = ("vcpus", "gpus", "nodes")
@@ -28,11 +29,11 @@ class Quota(NamedTuple):
 
 
 class Left(NamedTuple):
-    quota: Quota
+    quota: Quota | Hold
     left: int  # in its unit
 
 
-def left(quotas: Sequence[Quota], held: Iterable[Pool], offers: Mapping[str, Offer]) -> tuple[Left, ...]:
+def left(quotas: Sequence[Quota | Hold], held: Iterable[Pool], offers: Mapping[str, Offer]) -> tuple[Left, ...]:
     """What the machines that we hold, one pool each, leave of every quota. A shape without an offer counts as none."""
     if not quotas:
         return ()

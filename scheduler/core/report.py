@@ -37,6 +37,7 @@ class Why(StrEnum):
     NO_PRICE = "no-price"
     STALE_PRICE = "stale-price"
     OVER_PRICE_MAX = "over-price-max"
+    ENDS_SOON = "ends-soon"  # what is held there ends before a gang would be of use, or before the work is done
     COOLING_DOWN = "cooling-down"
     NO_CAPACITY = "no-capacity"
     NOT_ENOUGH_FOR_GANG = "not-enough-for-gang"

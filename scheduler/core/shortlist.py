@@ -8,11 +8,12 @@ which the pass itself took something.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from dsched.scheduler.core import feasible, hazard, rank
+from dsched.scheduler.core import feasible, hazard, hold, rank
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Placement, Policy, Question
@@ -136,6 +137,8 @@ class Field:
             refusal = feasible.stale_price(
                 quote.at, now, policy.stale_in(offer.pool.market)
             ) or feasible.over_price_max(self.need, sizes[0], quote.price)
+            least = hold.least(offer.boot, policy.restart, self.question.scale)
+            refusal = refusal or feasible.ends_soon(offer.until, now, least)
             if refusal is None:
                 if self.need.price_max is not None and quote.price > 0:
                     sizes = range(sizes[0], min(sizes[-1], self.need.price_max // quote.price) + 1)
@@ -170,7 +173,7 @@ class Shortlist:
         self._refresh(stock)
         good = [judged for judged in self._ranked if judged.tier is Tier.GOOD]
         if good:
-            return self._prefer_idle(good)
+            return self._prefer_idle(self._lasting_first(good))
         rest = [judged for judged in self._ranked if judged.tier is Tier.LAST_RESORT]
         if rest:
             return rest[0]
@@ -201,6 +204,29 @@ class Shortlist:
     def at(self, pool: str) -> Judged | None:
         """How this pool is judged; None: it cannot serve the class."""
         return self._judged.get(pool)
+
+    def _lasting_first(self, good: list[Judged]) -> list[Judged]:
+        """What is held until the work is done before what ends earlier: both are paid for, and a move costs time."""
+        if self._lasts(good[0]):
+            return good
+        free = [one for one in good if hold.sunk(self._field.entries[one.line.offer].price) and self._lasts(one)]
+        return free + [one for one in good if one not in free] if free else good
+
+    def _lasts(self, judged: Judged) -> bool:
+        until, value = self._field.entries[judged.line.offer].offer.until, judged.line.value
+        return until is None or value is None or value.finish is None or value.finish <= until
+
+    def worth(self) -> float:
+        """Micro-dollars that a slot which is held for us would save the gang in an hour; inf: it has no other place."""
+        good = [one for one in self._ranked if one.tier is Tier.GOOD and one.line.value is not None]
+        held = [one for one in good if hold.sunk(self._field.entries[one.line.offer].price)]
+        if not held:
+            return 0.0
+        other = next((one.line.value for one in good if one not in held), None)
+        value = held[0].line.value
+        if other is None or value is None:
+            return math.inf
+        return max(0.0, other.per_useful_hour - value.per_useful_hour) * value.goodput * value.speed
 
     def _prefer_idle(self, good: list[Judged]) -> Judged:
         """The cheapest that needs no buying, unless buying elsewhere is so much cheaper that a long job should."""

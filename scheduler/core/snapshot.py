@@ -192,7 +192,7 @@ class LedgerEntry:
     job: str  # "" while idle
     budget: str
     pool: str
-    kind: str  # "compute" | "minimum" | "orphan" | "egress" | "disk" | "correction" (takes back: owes less than nothing)
+    kind: str  # "compute" | "minimum" | "orphan" | "egress" | "disk" | "hold" | "correction" (takes back)
     rate: MicroUsdPerHour
     on_demand: MicroUsdPerHour | None
     start: Instant  # market
@@ -355,6 +355,7 @@ class State:
     newest: int = 0  # number of the last news of any pool
     waits: dict[str, Waits] = field(default_factory=dict)  # jobs whose deadline policy lets them wait
     said: dict[str, Instant] = field(default_factory=dict)  # job -> market: when it told last why it waits
+    sunk: dict[str, Instant] = field(default_factory=dict)  # hold -> market: up to where its cost is booked
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
     dirty: bool = False  # a pass of the planner is due
 

@@ -16,6 +16,7 @@ from dsched.scheduler.core import (
     agent,
     enforce,
     fleet,
+    holdover,
     learning,
     lifecycle,
     migrate,
@@ -173,6 +174,8 @@ def _tick(draft: Draft) -> None:
     fleet.watch(draft)
     placing.retry(draft)
     enforce.watch(draft)
+    holdover.book(draft)
+    holdover.watch(draft)
     for name in sorted(state.limited):
         _limits(draft, state.jobs[name])
     review.review(draft)

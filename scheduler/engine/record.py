@@ -148,7 +148,7 @@ def _load(told: dict[str, Any]) -> State:
     return state
 
 
-_PLAIN: Final = ("jobs_made", "launches_made", "era", "cluster", "hold_until", "proofs_from", "scale")
+_PLAIN: Final = ("jobs_made", "launches_made", "era", "cluster", "hold_until", "proofs_from", "scale", "sunk")
 
 
 def _of(progress: Progress) -> tuple[Any, ...]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from dsched.scheduler.core.hold import KIND
 from dsched.scheduler.core.snapshot import ENDED_KEPT, State
 from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
+from dsched.scheduler.core.units import Instant
 from dsched.scheduler.store.codec import decode_progress, decode_row
 
 if TYPE_CHECKING:
@@ -67,4 +69,12 @@ def _read_counters(connection: Connection, state: State) -> None:
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('cluster', 'era')"))
     state.cluster, state.era = meta["cluster"], int(meta["era"])
     (state.jobs_made,) = connection.execute("SELECT count(*) FROM job").fetchone()
+    state.sunk = _sunk(connection)
     (state.launches_made,) = connection.execute("SELECT count(*) FROM intent").fetchone()
+
+
+def _sunk(connection: Connection) -> dict[str, Instant]:
+    """Up to where the cost of every hold is booked; "0" is the character after "/"."""
+    of_holds = "SELECT node, max(json_extract(body, '$.end')) FROM ledger WHERE node >= ? AND node < ? GROUP BY node"
+    rows = connection.execute(of_holds, (f"{KIND}/", f"{KIND}0"))
+    return {node.removeprefix(f"{KIND}/"): Instant(end) for node, end in rows}

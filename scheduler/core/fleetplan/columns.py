@@ -57,6 +57,7 @@ class Columns:
     notice: Floats  # [O] ms
     boot: Floats  # [O] ms, wall
     free: Ints  # [O] nodes; PLENTY: not told
+    until: Floats  # [O] market ms to which it is held; inf: nobody ends it
 
     @classmethod
     def of(cls, offers: Mapping[str, Offer]) -> Columns:
@@ -93,6 +94,7 @@ class Columns:
             notice=np.array([offer.notice for offer in rows], np.float64),
             boot=np.array([offer.boot for offer in rows], np.float64),
             free=np.array(free_of(rows), np.int64),
+            until=np.array([np.inf if o.until is None else o.until for o in rows], np.float64),
         )
 
     @property

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from dsched.scheduler.core import changeover, feasible, power, rank
+from dsched.scheduler.core import changeover, feasible, hold, power, rank
 from dsched.scheduler.core.fleetplan.columns import CODE, Bools, Columns, Floats, Ints, Risk
 from dsched.scheduler.core.goodput import LEAST
 from dsched.scheduler.core.hardware import Shape
@@ -72,6 +72,7 @@ class Lanes:
         fits = (least > 0) & self._wanted() & self._placed() & columns.known
         spot = columns.market == CODE[Market.SPOT]
         fits &= now.market - columns.quoted <= np.where(spot, policy.stale_after, policy.stale_list)
+        fits &= ~self._ending()
         limit = of.need.price_max
         if limit is not None:
             fits &= least * columns.price <= limit
@@ -182,6 +183,14 @@ class Lanes:
         per_watt = np.array([weight[spot.region] for spot in columns.spots], np.float64)
         each: Floats = np.array(drawn, np.float64)[columns.shape] * per_watt[columns.spot]
         return each
+
+    def _ending(self) -> Bools:
+        """What is held for so short a time that going there is of no use (feasible.ends_soon)."""
+        columns, restart, scale = self.columns, self.policy.restart, self.question.scale
+        ending = np.isfinite(columns.until)
+        for row in np.flatnonzero(ending):
+            ending[row] = columns.until[row] - self.now.market < hold.least(columns.rows[row].boot, restart, scale)
+        return ending
 
     def _wanted(self) -> Bools:
         wanted = np.zeros(len(CODE), np.bool_)

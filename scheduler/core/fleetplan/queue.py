@@ -38,6 +38,14 @@ class Queue:
         else:
             self._choose(job, field, shortlist, exhausted=exhausted)
 
+    def shortlist(self, job: Job) -> Shortlist:
+        """How the job sees what is left."""
+        spec = job.spec
+        key = (spec.need, job.places, spec.checkpoint.every, spec.drain)
+        if key not in self._fields:
+            self._fields[key] = field_of(job, self.question, self.policy, self.now)
+        return self._shortlist(key, self._fields[key], job)
+
     def _choose(self, job: Job, field: Field, shortlist: Shortlist, *, exhausted: bool) -> None:
         chosen = shortlist.choose(self.stock, late=holds_work(job))
         report = self.reports[job.id] = shortlist.explain(chosen, self.now)

@@ -18,10 +18,10 @@ from dsched.scheduler.core.units import HOUR, Moment
 T = TypeVar("T")
 
 
-def turn(job: Job) -> Waiting[Job]:
-    """Its place where the queue is short."""
+def turn(job: Job, worth: float = 0.0) -> Waiting[Job]:
+    """Its place where the queue is short. `worth`: micro-dollars per hour that a slot held for us would save it."""
     deadline = math.inf if job.spec.deadline is None else job.spec.deadline
-    return Waiting(_rank(job), (deadline, job.submitted.market, job.id), job.spec.user, job)
+    return Waiting(_rank(job), (deadline, -worth, job.submitted.market, job.id), job.spec.user, job)
 
 
 def crowded(job: Job, what: T, regret: float, work: float | None, policy: Policy, now: Moment) -> Waiting[T]:

@@ -50,7 +50,7 @@ def look(state: State, job: Job, question: Question, policy: Policy, now: Moment
     choices = {
         c.id: c
         for c in options(job, with_own(question, state, job), policy, now)
-        if c.id == running or _paid(c, job, question, policy)
+        if c.id == running or (_paid(c, job, question, policy) and _lasts(c, left, question, policy, now))
     }
     rework = _rework(state, job, question, policy) if job.state is JobState.RUNNING else 0.0
     seen = {id: _option(state, choice, policy, now, rework) for id, choice in choices.items()}
@@ -108,6 +108,15 @@ def _paid(choice: Choice, job: Job, question: Question, policy: Policy) -> bool:
         feasible.over_cost_max(money_left(job), choice.value, question.market(policy.lease))
         or feasible.over_budget(job.spec.budget, room, choice.value.reserve)
     )
+
+
+def _lasts(choice: Choice, left: float, question: Question, policy: Policy, now: Moment) -> bool:
+    """Whether the work can end there: capacity that ends before is no sure place for a promise."""
+    until = question.offers[choice.pool.id].until
+    if until is None:
+        return True
+    busy = choice.changeover * policy.stretch + left / max(choice.speed, 1e-9)
+    return now.market + busy * SECOND <= until
 
 
 def _option(state: State, choice: Choice, policy: Policy, now: Moment, rework: float) -> Option:
