@@ -8,7 +8,6 @@ planner of shortlist.py would choose at the same point; the reasons are written 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
@@ -18,8 +17,9 @@ import numpy as np
 from dsched.scheduler.core.fleetplan.columns import CODE, PLENTY, Bools, Columns, Floats, Ints, risk
 from dsched.scheduler.core.fleetplan.group import Asked, Group, Pick, regrets
 from dsched.scheduler.core.fleetplan.lanes import Class, Lanes, Terms, finish
-from dsched.scheduler.core.fleetplan.ranking import Window
+from dsched.scheduler.core.fleetplan.limits import Limits
 from dsched.scheduler.core.fleetplan.turn import crowded
+from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question
 from dsched.scheduler.core.quota import Quota
@@ -30,6 +30,7 @@ from dsched.scheduler.core.units import HOUR, Charge, MicroUsdPerHour, Millis, M
 from dsched.scheduler.core.work import holds_work, money_left, work_left
 
 EMPTY: Final = Luggage()
+NOWHERE: Final[frozenset[int]] = frozenset()
 
 
 class Crowd:
@@ -61,7 +62,7 @@ class Crowd:
         self._sample = _sample(question, columns)
         self._nothing: dict[tuple[object, ...], str] = {}  # numbers for which nothing was found -> first such job
 
-    def _draws(self, quota: Quota) -> Ints:
+    def _draws(self, quota: Quota | Hold) -> Ints:
         return np.array([quota.takes(o.shape) if quota.covers(o.pool) else 0 for o in self.columns.rows], np.int64)
 
     def _cap(self, number: int) -> None:
@@ -133,34 +134,12 @@ class Crowd:
             if group.ours:
                 return self._search(asked)
             group.open(self.had)  # what is left there is bought like anywhere else
-        if not len(group.plain):
-            return self._search(asked)
-        found, sure = self._look(asked, group.window(asked.work, self.had))
-        if found is not None or sure:
-            return found
-        return self._search(asked)
-
-    def _look(self, asked: Asked, window: Window) -> tuple[Pick | None, bool]:
-        """The cheapest gang to buy in the window; and whether that is the last word."""
-        work, had = asked.work, self.had
-        hours, ahead = (1.0, 0.0) if work is None else (work, work - window.least)
-        limited = self._limited(asked)
-        while True:
-            cost = window.rate * hours  # [W]
-            cost += window.fixed
-            gone = had.take(window.row) < window.nodes
-            if limited and not self._within(asked, window, gone):
-                return None, False
-            np.putmask(cost, gone, math.inf)
-            best = int(cost.argmin())
-            least = cost.item(best)
-            if least <= window.outside + window.rest * ahead:
-                break
-            if not window.renew(had, wider=bool((had[window.row] >= window.nodes).any())):
-                break
-        if least == math.inf:
-            return None, not limited
-        return Pick(window.row.item(best), window.nodes.item(best), window.place.item(best)), True
+        ranking = group.ranking
+        limits = self._limits(asked) if self._limited(asked) else None
+        best = ranking.best(asked.work, self.had, limits)
+        if best is not None:
+            return Pick(ranking.row[best], ranking.nodes[best], ranking.place[best])
+        return self._search(asked) if limits is not None or not ranking.count else None
 
     def _limited(self, asked: Asked) -> bool:
         spec = asked.job.spec
@@ -172,27 +151,15 @@ class Crowd:
             or self.room.get(spec.budget) is not None
         )
 
-    def _within(self, asked: Asked, window: Window, gone: Bools) -> bool:
-        """Set `gone` where the job's own limits are against it. False: a larger gang might do, search for it."""
-        job, group, work, left, _ = asked
-        terms, place = group.lanes.terms, window.place
-        if left is not None:
-            costs = terms.fixed + terms.carried + terms.rate * (work or 0.0)
-            gone |= self._owed(asked, costs, terms, terms.boot)[place] > left
-        if asked.spot_left is not None:
-            gone |= ~self._spot_allowed(asked, group.lanes.rows, terms, terms.boot)[place]
-        room = self.room.get(job.spec.budget)
-        if room is not None:
-            gone |= group.reserve[place] > room
-        for id in job.avoid:
-            gone |= window.row == self.columns.index.get(id, -1)
-        deadline = job.spec.deadline
-        if deadline is not None and work is not None:
-            late: Bools = work / window.pace + window.boot > (deadline - self.now.market + 0.5) / HOUR
-            if group.elastic and (late & ~gone).any():
-                return False
-            gone |= late
-        return True
+    def _limits(self, asked: Asked) -> Limits:
+        job, index = asked.job, self.columns.index
+        return Limits(
+            asked,
+            room=self.room.get(job.spec.budget),
+            avoid={index.get(id, -1) for id in job.avoid} if job.avoid else NOWHERE,
+            lease=self.question.market(self.policy.lease),
+            now=self.now.market,
+        )
 
     def _search(self, asked: Asked) -> Pick | None:
         """Every offer of the class at once, with sizes, limits and tiers as shortlist.Shortlist judges them."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from dsched.scheduler.core.fleetplan.columns import Ints
 from dsched.scheduler.core.fleetplan.lanes import Lanes
-from dsched.scheduler.core.fleetplan.ranking import Window, octave
+from dsched.scheduler.core.fleetplan.ranking import Ranking
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.units import Charge, Millis
 
@@ -38,15 +38,8 @@ class Group:
     def open(self, had: Ints) -> None:
         """Look at all that can be had now."""
         rows, terms = self.lanes.rows, self.lanes.terms
-        self.plain: Ints = np.flatnonzero(~self.lanes.risk.cooling[rows] & (had[rows] >= terms.nodes))  # [P] places
-        self.windows: dict[int, Window] = {}
-
-    def window(self, work: float | None, had: Ints) -> Window:
-        number = octave(work)
-        found = self.windows.get(number)
-        if found is None:
-            found = self.windows[number] = Window(self.lanes, self.plain, number, had)
-        return found
+        plain: Ints = np.flatnonzero(~self.lanes.risk.cooling[rows] & (had[rows] >= terms.nodes))  # [P] places
+        self.ranking = Ranking(self.lanes, plain)
 
 
 class Asked(NamedTuple):
@@ -61,9 +54,5 @@ class Asked(NamedTuple):
 
 def regrets(group: Group, works: Sequence[float | None]) -> list[float]:
     """For jobs of one class, by their work: micro-dollars per job between the best offer and the one in the middle."""
-    lanes = group.lanes
-    if not len(group.plain):
-        return [0.0] * len(works)
-    rate = np.sort(lanes.terms.rate[group.plain])
-    gap = float(rate[len(rate) // 2] - rate[0])
+    gap = group.ranking.gap
     return [gap * (work if work is not None else 1.0) for work in works]

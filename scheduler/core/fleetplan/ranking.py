@@ -1,66 +1,98 @@
-"""The cheapest offers of one class that are left, for jobs with about equal work.
+"""The offers of one class from the cheapest hour up, for jobs that only look at the head.
 
-A window is made for the least work of an octave. The best of it is the best of all as long as a bound holds: nothing
-outside costs less than `outside` at that least work, nor less than `rest` for each hour more. When the bound fails or
-the window is used up, a wider one is made of what is left.
+Within a pass capacity only falls: what is gone is taken out for good, and a look costs as many steps as there are
+offers whose hour is cheap enough to make up for what getting there costs. Offers are unpacked from the arrays a slice
+at a time, since few classes ever come to their end.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from dsched.scheduler.core.fleetplan.columns import Floats, Ints
 from dsched.scheduler.core.fleetplan.lanes import Lanes
 
-FIRST: Final = 128  # offers in a window: looked at in microseconds, and a class seldom needs more
-WIDER: Final = 4  # times as many where the bound failed
-UNKNOWN: Final = -1_000  # the octave of jobs whose work nobody knows
+SLICE: Final = 128  # offers unpacked at first; each further slice doubles what is there
 
 
-def octave(work: float | None) -> int:
-    """Jobs of one octave differ in their work, in hours, by less than a factor of two."""
-    return UNKNOWN if work is None else math.frexp(max(work, 1e-9))[1] - 1
+class Limits(Protocol):
+    """What one job alone forbids (limits.py)."""
+
+    search: bool  # only a search of the columns can tell
+
+    def bar(self, place: int, row: int, cost: float) -> bool: ...
 
 
-class Window:
-    """Places among a class's lanes, and what a gang costs there. Shapes are [W]."""
+class Ranking:
+    """Places among a class's lanes by their cost per hour of work. Lists have one entry per offer unpacked."""
 
-    def __init__(self, lanes: Lanes, plain: Ints, number: int, had: Ints) -> None:
-        self._lanes, self._plain, self._size = lanes, plain, FIRST
-        self.known = number != UNKNOWN
-        self.least = 2.0**number if self.known else 0.0  # hours
-        self._fill(had)
+    def __init__(self, lanes: Lanes, plain: Ints) -> None:
+        terms = lanes.terms
+        order = np.argsort(terms.rate[plain], kind="stable")
+        self._lanes = lanes
+        self._order: Ints = plain[order]  # [P]
+        fixed = terms.fixed[self._order] + terms.carried[self._order]
+        self._least: Floats = np.minimum.accumulate(fixed[::-1])[::-1]  # [P] of this and all that are dearer per hour
+        self._fixed: Floats = fixed
+        self.count = len(order)
+        self.place: list[int] = []
+        self.row: list[int] = []
+        self.nodes: list[int] = []
+        self.rate: list[float] = []
+        self.fixed: list[float] = []
+        self.least: list[float] = []
+        self.after: list[int] = [0]  # what comes after each that is left; the first entry is before the head
 
-    def renew(self, had: Ints, *, wider: bool) -> bool:
-        """Make it of what is left now. False: it held all of that already."""
-        if self.whole:
+    @property
+    def unpacked(self) -> int:
+        return len(self.place)
+
+    @property
+    def gap(self) -> float:
+        """Micro-dollars per hour of work between the best offer and the one in the middle."""
+        if not self.count:
+            return 0.0
+        rate = self._lanes.terms.rate
+        return float(rate[self._order[self.count // 2]] - rate[self._order[0]])
+
+    def unpack(self) -> bool:
+        """One more slice. False: there is none."""
+        begin = self.unpacked
+        end = min(self.count, max(SLICE, 2 * begin))
+        if begin == end:
             return False
-        if wider:
-            self._size *= WIDER
-        self._fill(had)
+        part, terms = self._order[begin:end], self._lanes.terms
+        self.place += part.tolist()
+        self.row += self._lanes.rows[part].tolist()
+        self.nodes += terms.nodes[part].tolist()
+        self.rate += terms.rate[part].tolist()
+        self.fixed += self._fixed[begin:end].tolist()
+        self.least += self._least[begin:end].tolist()
+        self.after += range(begin + 1, end + 1)
         return True
 
-    def _fill(self, had: Ints) -> None:
-        terms, rows = self._lanes.terms, self._lanes.rows
-        left = self._plain[had[rows[self._plain]] >= terms.nodes[self._plain]]
-        self._plain = left = left if len(left) else self._plain[:1]  # never empty: what is gone is gone
-        low = terms.rate[left]
-        if self.known:
-            low = low * self.least + terms.fixed[left] + terms.carried[left]
-        self.whole = len(left) <= self._size
-        self.outside = self.rest = math.inf
-        if not self.whole:
-            part = np.argpartition(low, self._size)
-            rest = part[self._size :]
-            self.outside, self.rest = float(low[rest].min()), float(terms.rate[left[rest]].min())
-            left = left[np.sort(part[: self._size])]  # in the order of names, which decides between equals
-        self.place: Ints = left
-        self.row: Ints = rows[left]
-        self.nodes: Ints = terms.nodes[left]
-        self.rate: Floats = terms.rate[left]
-        self.boot: Floats = terms.boot[left]
-        self.pace: Floats = terms.pace[left]
-        self.fixed: Floats = terms.fixed[left] + terms.carried[left] if self.known else np.zeros(len(left))
+    def best(self, work: float | None, had: Ints, limits: Limits | None) -> int | None:
+        """The entry that costs least among what is left and not barred; equals by name. None: there is none."""
+        had_at, after, rows, nodes, places = had.item, self.after, self.row, self.nodes, self.place
+        rate, fixed, least = self.rate, self.fixed, self.least
+        hours, counts = (1.0, 0.0) if work is None else (work, 1.0)  # without known work only the hour counts
+        best, lowest, before, at = None, math.inf, 0, after[0]
+        while at < len(rows) or self.unpack():
+            if had_at(rows[at]) < nodes[at]:
+                at = after[before] = after[at + 1]
+                continue
+            hourly = rate[at] * hours
+            if hourly + least[at] * counts > lowest:
+                break
+            cost = hourly + fixed[at] * counts
+            if cost < lowest or (cost == lowest and best is not None and places[at] < places[best]):
+                if limits is None or not limits.bar(places[at], rows[at], cost):
+                    best, lowest = at, cost
+                elif limits.search:
+                    return None
+            before = at + 1
+            at = after[before]
+        return best
