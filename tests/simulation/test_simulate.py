@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 
 from dsched.providers.local.market import generated
-from dsched.scheduler.core.units import Millis
+from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.units import Instant, Millis
 from dsched.scheduler.sim.crowd import crowd
 from dsched.scheduler.sim.drive import DAY, POLICY, Setting, Simulation
 from dsched.scheduler.sim.faults import FAULTS
 from dsched.scheduler.sim.picture import draw
 from dsched.scheduler.sim.tally import tally, to_wire
+from dsched.scheduler.simulate import main
 
 JOBS = 4
+SHORTER = 4  # days of market cost seconds of ours: the crowd's jobs, and their deadlines, at a quarter of their length
 POLICY_UP = replace(POLICY, deadline_policy="up")  # asks for no outlooks: seconds instead of minutes
 
 
@@ -32,9 +35,16 @@ def calm() -> Simulation:
 
 def simulated(*, seed: int = 1, faults: str = "none") -> Simulation:
     setting = Setting(seed=seed, lasting=Millis(DAY // 2), faults=FAULTS[faults], policy=POLICY_UP)
-    run = Simulation(setting, generated(1), crowd(seed, JOBS, setting.start, setting.lasting, ("H100",)))
+    jobs = [(at, shorter(at, spec)) for at, spec in crowd(seed, JOBS, setting.start, setting.lasting, ("H100",))]
+    run = Simulation(setting, generated(1), jobs)
     run.run()
     return run
+
+
+def shorter(at: int, spec: Spec) -> Spec:
+    work = Millis((spec.duration or 0) // SHORTER)
+    due = None if spec.deadline is None else Instant(at + (spec.deadline - at) // SHORTER)
+    return replace(spec, duration=work, deadline=due)
 
 
 def test_the_same_seed_gives_the_same_digest_of_decisions_and_another_seed_another() -> None:
@@ -89,9 +99,19 @@ def test_json_tells_what_the_table_tells() -> None:
     ],
 )
 def test_a_command_that_cannot_be_followed_is_refused_with_the_place(
-    options: list[str], complaint: str, tmp_path: Path
+    options: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = [sys.executable, "-m", "dsched.scheduler.simulate", *options]
+    monkeypatch.chdir(tmp_path)
+    assert main(options) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_ends_with_the_same_refusal(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dsched.scheduler.simulate", "--jobs", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert complaint in done.stderr
+    assert "--jobs" in done.stderr
