@@ -28,6 +28,7 @@ Json = dict[str, Any]
 WRITE_S: Final = 4.0  # a launch or a deletion is accepted in well under a second; no answer must be known within five
 READ_S: Final = 10.0  # one page of a list
 RETRY_S: Final = 4.0  # how long a read is asked again
+CONNECTIONS: Final = 32  # as many as there are threads
 PAGE: Final = 500  # the most that one page holds
 SKUS_PAGE: Final = 5_000
 SKUS_S: Final = 25.0  # a page of the price list is megabytes
@@ -86,16 +87,17 @@ class Client:
             "instances.get", lambda: _machine(self._api("Instances").get(request=wanted, **self._reading()))
         )
 
-    def machines(self, cluster: str) -> list[Machine]:
-        """Every machine with our label, of all zones. Raises rather than leave out a zone that did not answer."""
-        wanted = f'labels.{CLUSTER}="{label(cluster)}"'
-        return [_machine(row) for row in self._aggregated("instances.aggregatedList", "Instances", "instances", wanted)]
+    def machines(self, cluster: str) -> tuple[list[Machine], frozenset[str]]:
+        """Every machine with our label, and the zones of our regions that could not be reached."""
+        wanted, blind = f'labels.{CLUSTER}="{label(cluster)}"', set[str]()
+        rows = self._aggregated("instances.aggregatedList", "Instances", "instances", wanted, blind)
+        return [_machine(row) for row in rows], frozenset(blind)
 
     def happenings(self, since: Instant) -> list[Happening]:
-        """Beginnings and ends of machines since about then; older ones may be among them."""
+        """Beginnings and ends of machines since about then; older ones may be among them, a blind zone's are not."""
         kinds = " OR ".join(f'(operationType = "{kind}")' for kind in ENDS)
         wanted = f'{kinds} AND (insertTime > "{_utc(since, self._margin_h)}")'
-        rows = self._aggregated("globalOperations.aggregatedList", "GlobalOperations", "operations", wanted)
+        rows = self._aggregated("globalOperations.aggregatedList", "GlobalOperations", "operations", wanted, set())
         found = [_happening(row) for row in rows if "/instances/" in row.target_link]
         if any(row.began < since - 2 * HOUR for row in found):
             self._margin_h = 0  # it compares instants, not text
@@ -167,23 +169,28 @@ class Client:
             method, lambda: _progress(getattr(self._api(service), name)(request=request, retry=None, timeout=timeout))
         )
 
-    def _aggregated(self, method: str, service: str, field: str, wanted: str) -> list[Any]:
+    def _aggregated(
+        self, method: str, service: str, field: str, wanted: str, blind: set[str] | None = None
+    ) -> list[Any]:
+        """All pages. `blind` takes the zones that could not be reached; without it they are an error."""
         request = {"project": self._project, "filter": wanted, "max_results": PAGE}
 
         def read() -> list[Any]:
             pager = self._api(service).aggregated_list(request=request, **self._reading())
             rows: list[Any] = []
             for scope, found in pager:
-                self._whole(scope, found)
+                self._whole(scope, found, blind)
                 rows += getattr(found, field)
             return rows
 
         return self._call(method, read)
 
-    def _whole(self, scope: str, found: Any) -> None:
+    def _whole(self, scope: str, found: Any, blind: set[str] | None) -> None:
         """A scope that could not be reached is told as a warning; taken for empty it would be a lie by omission."""
         if found.warning.code == "UNREACHABLE" and region(last(scope)) in self._settings.regions:
-            raise ProviderError("Unreachable", scope, scope=Scope.REGION)
+            if blind is None:
+                raise ProviderError("Unreachable", scope, scope=Scope.REGION)
+            blind.add(last(scope))
 
     def _advise(self, name: str, zone: str, **resource: Json) -> Any:
         request = {"project": self._project, "region": region(zone), **resource}
@@ -217,7 +224,7 @@ class Client:
 
                 options = {"api_endpoint": self._settings.endpoint} if self._settings.endpoint else None
                 kind = getattr(compute_v1, f"{service}Client")
-                self._made[service] = kind(credentials=self._signed(), client_options=options)
+                self._made[service] = _widened(kind(credentials=self._signed(), client_options=options))
             return self._made[service]
 
     def _session(self) -> Any:
@@ -248,6 +255,15 @@ class Client:
             for name, made in self._made.items():
                 made.close() if name == "session" else made.transport.close()
             self._made.clear()
+
+
+def _widened(made: Any) -> Any:
+    """Its session keeps ten connections; each more is made anew, with a warning, and thrown away."""
+    from requests.adapters import HTTPAdapter
+
+    for scheme in ("https://", "http://"):
+        made.transport._session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return made
 
 
 def _utc(at: Instant, margin_h: int) -> str:

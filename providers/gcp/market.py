@@ -24,6 +24,7 @@ from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
+PATIENCE_S: Final = 5.0  # a launch does not wait longer for newer prices than it has
 ADVICE_EVERY: Final = Millis(HOUR)
 _USAGE: Final = {Market.SPOT: Usage.SPOT, Market.ON_DEMAND: Usage.ON_DEMAND}
 
@@ -74,6 +75,9 @@ class PriceBoard:
             return board
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._read())
+        await asyncio.wait({self._reading}, timeout=None if board is None else PATIENCE_S)
+        if board is not None and not self._reading.done():
+            return board
         try:
             return await asyncio.shield(self._reading)
         except ProviderError as error:

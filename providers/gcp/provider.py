@@ -70,11 +70,12 @@ class GcpProvider:
         return [await self._launched(want, machine) for machine in machines]
 
     async def nodes(self, tokens: Collection[str] | None = None) -> list[Node]:
-        machines = await self._run(self.client.machines, self._cluster)
+        machines, blind = await self._run(self.client.machines, self._cluster)
         now, happened = _now(), None
-        if self._roll.puzzled(machines):
+        self._roll.bear(blind, now)
+        if self._roll.puzzled(machines, blind):
             happened = await self._run(self.client.happenings, self._roll.since(now))
-        nodes = self._roll.update(machines, happened, now)
+        nodes = self._roll.update(machines, happened, now, blind)
         self._clear(machines)
         return [node for node in nodes if tokens is None or node.token in tokens]
 

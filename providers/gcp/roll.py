@@ -6,16 +6,17 @@ ended it. An interruption wins over every other cause, since whoever deletes wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from dsched.providers.base import EndReason, Node, NodeRef, NodeStatus
+from dsched.providers.base import EndReason, Node, NodeRef, NodeStatus, ProviderError, Scope
 from dsched.providers.gcp.names import PROVIDER, TOKEN, label, parse
 from dsched.providers.gcp.rows import Happening, Machine
-from dsched.scheduler.core.units import HOUR, Instant, Millis
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
 
 REMEMBERED: Final = Millis(24 * HOUR)  # an end is told this long; after a restart it is found for as long
+BLIND_MAX: Final = Millis(10 * MINUTE)  # so long a zone that does not answer is told as it was; leases are longer
 LATE: Final = Millis(HOUR // 6)  # an operation may be listed so much later than it began
 
 _STATUS: Final = {
@@ -62,15 +63,24 @@ class Roll:
     def __init__(self) -> None:
         self._nodes: dict[NodeRef, Node] = {}
         self._looked: Instant | None = None  # up to here operations are known
+        self._whole: Instant | None = None  # the last list that reached every zone
 
     def since(self, now: Instant) -> Instant:
         """From when on operations have to be asked for."""
         return Instant(now - REMEMBERED) if self._looked is None else Instant(self._looked - LATE)
 
-    def puzzled(self, machines: Sequence[Machine]) -> bool:
+    def bear(self, blind: Collection[str], now: Instant) -> None:
+        """Zones that no list reaches are told as they were, for a while. Raises where nothing is known of them."""
+        if not blind:
+            self._whole = now
+        elif self._whole is None or now - self._whole > BLIND_MAX:
+            raise ProviderError("Unreachable", ", ".join(sorted(blind)), scope=Scope.REGION)
+
+    def puzzled(self, machines: Sequence[Machine], blind: Collection[str] = ()) -> bool:
         """Something ended and the list does not say how, or nothing is known yet."""
         listed = {ref_of(one.zone, one.name): one for one in machines}
-        alive = (ref for ref, node in self._nodes.items() if node.status is not NodeStatus.GONE)
+        nodes = [node for node in self._nodes.values() if node.pool.zone not in blind]
+        alive = (node.ref for node in nodes if node.status is not NodeStatus.GONE)
         ended = (one for one in machines if _STATUS.get(one.status) is NodeStatus.GONE)
         known = (self.known(ref_of(one.zone, one.name)) for one in ended)
         return (
@@ -88,7 +98,13 @@ class Roll:
         if before is None or before.status is not NodeStatus.GONE:
             self._nodes[node.ref] = node
 
-    def update(self, machines: Sequence[Machine], happened: Sequence[Happening] | None, now: Instant) -> list[Node]:
+    def update(
+        self,
+        machines: Sequence[Machine],
+        happened: Sequence[Happening] | None,
+        now: Instant,
+        blind: Collection[str] = (),
+    ) -> list[Node]:
         """All of ours, the recently dead too. `happened` None: nothing was puzzling, so nobody asked."""
         if happened is not None:
             self._looked = now
@@ -97,7 +113,8 @@ class Roll:
         listed = [node for node in map(node_of, machines) if node is not None]
         for node in listed:
             self._nodes[node.ref] = self._seen(node, ends, now)
-        living = {node.ref for node in listed}
+        unseen = (node for node in self._nodes.values() if node.pool.zone in blind)
+        living = {node.ref for node in (*listed, *unseen)}
         for ref, end in ends.items():
             if ref not in living:
                 self._bury(ref, end, births.get(ref, end.began))

@@ -87,14 +87,32 @@ async def test_a_machine_that_no_list_shows_yet_is_launched_once(world: GcpWorld
     assert (await ended(world, provider, "a")).ended_by is EndReason.ASKED
 
 
-async def test_a_region_that_cannot_be_reached_is_an_error_and_never_an_empty_region(world: GcpWorld) -> None:
-    provider = world.provider()
-    [node] = await provider.launch(want(world, "a"))
+async def test_a_zone_that_cannot_be_reached_is_told_as_it_was_and_takes_nothing_from_others(world: GcpWorld) -> None:
+    provider, other = world.provider(), replace(world.pool, zone="us-central1-b")
+    [here] = await provider.launch(want(world, "here"))
+    [there] = await provider.launch(want(world, "there", pool=other))
+    assert len(await provider.nodes()) == 2
     world.cloud.unreachable = {world.pool.zone}
+    await provider.terminate([there.ref])
+    assert (await ended(world, provider, "there")).ended_by is EndReason.ASKED
+    [kept] = await provider.nodes(["here"])
+    assert (kept.ref, kept.status) == (here.ref, NodeStatus.RUNNING)
     with pytest.raises(ProviderError):
-        await provider.nodes()
+        await world.provider().nodes()  # knows nothing of it: an empty zone would be a lie
     world.cloud.unreachable = {"asia-south1-a"}  # nothing of ours is there
-    assert [one.ref for one in await provider.nodes()] == [node.ref]
+    assert [one.ref for one in await world.provider().nodes(["here"])] == [here.ref]
+
+
+async def test_a_refresh_that_hangs_holds_up_no_launch(world: GcpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsched.providers.gcp.market.PATIENCE_S", 0.05)
+    provider = world.provider()
+    [offer] = [offer for offer in await provider.offers() if offer.pool == world.pool]
+    assert offer.quote is not None
+    world.front.faults.append(Fault("GET .*/skus", delay=3.0, times=1_000))
+    began = time.monotonic()
+    await provider.launch(want(world, "a", price_max=offer.quote.price))
+    assert time.monotonic() - began < 2
+    world.front.faults.clear()
 
 
 async def test_a_daemon_that_was_away_finds_how_its_machine_ended(world: GcpWorld) -> None:

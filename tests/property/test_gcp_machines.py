@@ -131,5 +131,5 @@ class Machines(RuleBasedStateMachine):
             self.runner.close()
 
 
-Machines.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+Machines.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
 TestMachines = pytest.mark.slow(Machines.TestCase)

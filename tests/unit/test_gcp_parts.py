@@ -25,7 +25,7 @@ from dsched.providers.gcp import compute, names
 from dsched.providers.gcp.errors import failed, told
 from dsched.providers.gcp.notices import News
 from dsched.providers.gcp.permissions import METHODS, role
-from dsched.providers.gcp.roll import REMEMBERED, Roll
+from dsched.providers.gcp.roll import BLIND_MAX, REMEMBERED, Roll
 from dsched.providers.gcp.rows import Happening, Machine, instant
 from dsched.providers.gcp.settings import Settings, SettingsError, read
 from dsched.scheduler.core.market import Market, Pool
@@ -197,6 +197,16 @@ def test_nothing_has_to_be_asked_while_the_list_explains_itself() -> None:
     assert roll.puzzled([])  # a new process knows nothing
     roll.update([machine()], [], NOW)
     assert not roll.puzzled([machine(), machine("u")])
+
+
+def test_a_zone_that_stays_away_is_an_error_at_last() -> None:
+    roll = Roll()
+    with pytest.raises(ProviderError):
+        roll.bear(["us-central1-a"], NOW)
+    roll.bear([], NOW)
+    roll.bear(["us-central1-a"], Instant(NOW + BLIND_MAX))
+    with pytest.raises(ProviderError, match="us-central1-a"):
+        roll.bear(["us-central1-a"], Instant(NOW + BLIND_MAX + 1))
 
 
 def test_an_interruption_is_hinted_once_and_then_its_end() -> None:
