@@ -8,7 +8,6 @@ single zones is too hopeful about moving between them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -198,16 +197,3 @@ class _Runners:
             egress=float(egress / max(launches, 1.0)),
             hours=float(hours),
         )
-
-
-def replayed(
-    up: Ints, price: Floats, gap: float, every: Sequence[int], egress: Floats | None = None
-) -> dict[int, Reading]:
-    """Readings of a recorded market, up and price [Z, T], at the ticks in `every`, each knowing its past only."""
-    book = Chronicle(len(up), gap, egress)
-    wanted, out = set(every), {}
-    for tick in range(up.shape[1]):
-        book.observe(up[:, tick], price[:, tick])
-        if tick in wanted:
-            out[tick] = book.reading()
-    return out
