@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -116,4 +117,4 @@ Storm.TestCase.settings = settings(
     phases=[Phase.generate],  # a failure over HTTP is not made smaller: that takes minutes
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestStorm = Storm.TestCase
+TestStorm = pytest.mark.slow(Storm.TestCase)

@@ -39,6 +39,12 @@ _REFUSALS: Final[dict[str, dict[str, Any]]] = {
 _names = itertools.count(1)
 
 
+def present() -> None:
+    """Skip the test, and say so, where AWS cannot be played."""
+    if missing := [name for name in ("boto3", "moto", "flask") if find_spec(name) is None]:
+        pytest.skip(f"AWS needs {', '.join(missing)}: pip install dsched[dev]")
+
+
 @cache
 def cloud() -> AwsCloud:
     os.environ.update(CREDENTIALS)
@@ -64,8 +70,7 @@ class AwsWorld:
         await self.close()
 
     async def open(self) -> None:
-        if missing := [name for name in ("boto3", "moto", "flask") if find_spec(name) is None]:
-            pytest.skip(f"AWS needs {', '.join(missing)}: pip install dsched[dev]")
+        present()
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:

@@ -66,12 +66,18 @@ class Levers:
         if not notice:
             machines.reclaim(self.market, region, name, "Server.SpotInstanceTermination")
             return
+        self.market.taken[name] = time.time() + warn_s
         warning = {"instance-action": "terminate"}
         machines.tell(region, "EC2 Spot Instance Interruption Warning", [name], **warning)
         end = (self.market, region, name, "Server.SpotInstanceTermination")
         timer = threading.Timer(warn_s, machines.reclaim, end)
         timer.daemon = True
         timer.start()
+
+    def guests(self) -> list[dict[str, Any]]:
+        """What a hypervisor must know of every machine of ours that runs; `taken_at` 0: nobody has warned it."""
+        with self.market.lock:
+            return [{**row, "taken_at": self.market.taken.get(row["id"], 0.0)} for row in machines.guests()]
 
     def forget(self, region: str, name: str) -> None:
         """EC2 knows nothing of it any more."""

@@ -43,6 +43,15 @@ def forget(region: str, name: str) -> None:
         reservation.instances = [one for one in reservation.instances if one.id != name]
 
 
+def guests() -> list[dict[str, Any]]:
+    return [
+        {"id": one.id, "region": region, "index": int(one.ami_launch_index), "user_data": str(one.user_data or "")}
+        for region, backend in list(ec2_backends[DEFAULT_ACCOUNT_ID].items())
+        for one in backend.all_instances()
+        if one._state.name == "running" and any(tag["key"] == "dsched:cluster" for tag in one.get_tags())
+    ]
+
+
 def living(cluster: str) -> list[tuple[str, str]]:
     found = []
     for backend in list(ec2_backends[DEFAULT_ACCOUNT_ID].values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from bisect import bisect_right
@@ -71,7 +70,7 @@ class Market:
     lag_s: float = 0.0  # a new instance and an end stay unseen so long
     page: int = 0  # the most reservations of one page; 0: as asked
     changed: dict[str, tuple[float, str]] = field(default_factory=dict)  # instance -> (when, state before)
-    names: Any = field(default_factory=lambda: itertools.count(1))
+    taken: dict[str, float] = field(default_factory=dict)  # instance -> when it ends, since its warning
 
     def reset(self) -> None:
         """Back to an empty market, as a new account has it."""
@@ -90,6 +89,7 @@ class Market:
             setattr(self, name, getattr(fresh, name))
         self.tokens.clear()
         self.changed.clear()
+        self.taken.clear()
         self.faults, self.calls, self.lag_s, self.page = deque(), [], 0.0, 0
 
     def meet(self, action: str, region: str) -> Fault | None:
