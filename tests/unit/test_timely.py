@@ -14,7 +14,7 @@ from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices
 from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.message import Refusal, Restarted
-from dsched.scheduler.core.snapshot import Progress
+from dsched.scheduler.core.snapshot import After, Progress
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import rule
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
@@ -163,6 +163,23 @@ def test_back_from_on_demand_to_spot_when_it_is_there_again() -> None:
     s.hello(*s.launch())
     assert s.job().state is JobState.DRAINING
     assert s.asked(TellStop)
+
+
+def test_a_job_is_looked_at_again_after_a_move_that_took_longer_than_its_revisit_time() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand())
+    s.submit(wish(work=10, within=12))
+    later(s, 1.5, offer(A, 10.0, free=0), on_demand())
+    s.hello(*s.launch())
+    s.started()
+    steps(s, 0.9)
+    later(s, 1, offer(A, 10.0), on_demand())
+    assert s.job().after is After.MOVE
+    later(s, 1, offer(A, 10.0), on_demand())
+    s.hello(*s.launch())
+    s.exit(75, drained=True)
+    s.started()
+    assert s.job().state is JobState.RUNNING
+    assert s.state.revisits["j1"] <= s.now.market + 10 * MINUTE
 
 
 def test_a_notice_buys_the_replacement_before_the_kill() -> None:

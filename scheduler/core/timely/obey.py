@@ -21,7 +21,7 @@ from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.migrate import held
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Report
-from dsched.scheduler.core.snapshot import After, Job, State, Waits, queue_class
+from dsched.scheduler.core.snapshot import ACTIVE, After, Job, State, Waits, queue_class
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.account import account, placement
@@ -229,10 +229,14 @@ def due(draft: Draft) -> None:
     """Mark the jobs whose revisit time has come: the next pass of the planner looks at them."""
     state, now = draft.state, draft.now.market
     for name in [name for name, at in state.revisits.items() if at <= now]:
-        draft.learn(state.revisits, name, None)
         job = state.jobs.get(name)
+        active = job is not None and job.state in ACTIVE
         if job is None or not timely(job):
+            if not active:  # else its turn is migrate.py's
+                draft.learn(state.revisits, name, None)
             continue
+        # Whoever cannot be asked now, because it moves or leaves, must be asked later all the same.
+        draft.learn(state.revisits, name, Instant(now + draft.policy.revisit) if active else None)
         if job.state is JobState.QUEUED:
             draft.learn(state.waits, name, None)
             state.unblock(queue_class(job))
@@ -245,7 +249,7 @@ def due(draft: Draft) -> None:
 def all_due(draft: Draft) -> None:
     """After a restart nobody knows when who was to be looked at: all of them now."""
     for name, job in draft.state.jobs.items():
-        if timely(job) and job.state in (JobState.QUEUED, JobState.RUNNING, JobState.STARTING):
+        if timely(job) and (job.state is JobState.QUEUED or job.state in ACTIVE):
             draft.learn(draft.state.revisits, name, draft.now.market)
 
 
