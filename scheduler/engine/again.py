@@ -34,7 +34,8 @@ class Remaker:
         policy = replace(self._loop.policy, deadline_policy=str(told["rule"]))
         made = await asyncio.to_thread(self._make, replace(seen, outlook=outlook), terms, policy)
         same = made.decision.target == told["target"]
-        return {"same": same, "flips": [asdict(flip) for flip in made.flips], "note": "" if same else GONE}
+        flips = [asdict(flip) for flip in made.flips] if same else []  # else they are another decision's
+        return {"same": same, "flips": flips, "note": "" if same else GONE}
 
     def _make(self, seen: Observation, terms: Terms, policy: Any) -> Again:
         return again(seen, terms, policy, scale=self._loop.state.scale)

@@ -41,7 +41,6 @@ class Foreseer:
             self.made += 1
         except (TimeoutError, OSError, EOFError, asyncio.IncompleteReadError) as error:
             self.failed += 1
-            self._give_up()
             log.warning("foresee.failed", error=str(error) or type(error).__name__)
         self._loop.post(MarketForeseen(request=request, foreseen=found))
 
@@ -52,6 +51,13 @@ class Foreseer:
 
     async def make(self, request: Request) -> Outlook:
         """Raises OSError or IncompleteReadError when the process has ended."""
+        try:
+            return await self._answer(request)
+        except BaseException:
+            self._give_up()  # whoever does not wait for an answer would leave it to the next question
+            raise
+
+    async def _answer(self, request: Request) -> Outlook:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(

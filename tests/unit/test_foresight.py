@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 
 from dsched.scheduler.core.deadline.outlook import Library, Outlook
+from dsched.scheduler.core.deadline.table import STRIDE
 from dsched.scheduler.core.effect import Foresee
 from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.sighting import Sight, Sighting
+from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely.foresight import Foreseen, Request
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, price
 from dsched.scheduler.engine.foresee import Foreseer
 from dsched.scheduler.engine.journal import Journal
 from dsched.scheduler.engine.seer import foreseen
 from tests.support.stage import Stage, offer
-from tests.unit.test_timely import SPOT, A, B, deadline_of, on_demand, wish
+from tests.unit.test_timely import SPOT, A, B, deadline_of, later, on_demand, pool, wish
 
 
 def stage() -> Stage:
@@ -152,6 +154,41 @@ def test_a_worker_process_makes_it_and_ends_with_its_pipe(tmp_path: Path) -> Non
     assert outlook.changeover == pytest.approx(30, rel=0.1)
     assert status == 0
     assert not any(name.endswith(".lock") for name in os.listdir(tmp_path))
+
+
+def test_a_question_that_is_given_up_does_not_leave_its_answer_to_the_next(tmp_path: Path) -> None:
+    short = request_at(2_000 * HOUR)
+    long = replace(short, horizon=20 * short.horizon)
+
+    async def ask() -> Outlook:
+        foreseer = Foreseer(loop=None, journal=tmp_path)  # type: ignore[arg-type]
+        given_up = asyncio.create_task(foreseer.remake(short))
+        while foreseer._process is None:
+            await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        got = await foreseer.remake(long)
+        process = foreseer._process
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+        return got
+
+    grid = asyncio.run(ask()).grid
+    assert grid.step * STRIDE * grid.kept >= long.horizon
+
+
+def test_without_sure_capacity_a_late_job_runs_as_soon_as_it_can(tmp_path: Path) -> None:
+    s = Stage(offer(A, 10.0, free=0), offer(B, 12.0, free=0))
+    s.policy = replace(s.policy, deadline_policy="slack")
+    s.submit(wish(work=10, within=12))
+    request = asked(s)
+    s.tell(MarketForeseen(request=request, foreseen=made(request, tmp_path)))
+    later(s, 3, offer(A, 10.0, free=0), offer(B, 12.0, free=0))
+    assert s.job().state is JobState.QUEUED
+    s.offers(offer(A, 10.0), offer(B, 12.0))
+    assert deadline_of(s)["policy"] == "slack"
+    assert pool(s) == SPOT
 
 
 def test_the_reason_to_wait_names_the_price_of_an_hour_of_slack(tmp_path: Path) -> None:

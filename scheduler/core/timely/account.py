@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from dsched.scheduler.core.deadline.decide import UNPAYABLE
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.elastic.options import Choice
 from dsched.scheduler.core.fleetplan.queue import field_of
@@ -82,6 +83,8 @@ def _reckoned(choice: Choice, decision: Decision) -> tuple[float, float, str]:
 def _line(choice: Choice, decision: Decision, question: Question, chosen: Choice | None) -> Line:
     cost = decision.why.costs.get(choice.id, math.nan)
     reckons = f"{decision.why.policy} reckons ${cost:,.2f} to the end" if math.isfinite(cost) else ""
+    if cost >= UNPAYABLE:
+        reckons = "too likely to miss the deadline"
     offer = question.offers[choice.pool.id]
     verdict, words = Verdict.POSSIBLE, reckons
     code: Why | None = Why.DEARER

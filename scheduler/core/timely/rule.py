@@ -1,6 +1,6 @@
 """The rule that decides for one job: the named policy, kept from flapping, within the safety net.
 
-    guarded( Calm( Trimmed( named policy ) ) )
+    guarded( Calm( Trimmed( Resigned( named policy ) ) ) )
 
 The net alone owns the deadline: whatever the others prefer, it is asked last.
 """
@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
+from dsched.scheduler.core.deadline.cheapest import is_running
 from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.policies import named
-from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices, DeadlinePolicy, Floats
+from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Choices, DeadlinePolicy, Floats
 from dsched.scheduler.core.placement import Policy
 
 FORESIGHTED: Final = frozenset({"slack"})  # policies that need an outlook
@@ -31,6 +32,27 @@ class Terms:
     hold: bool = False  # it has moved lately, or too often: only the net moves it now
     foreseen: bool = False  # there is an outlook
     soon: bool = False  # there will be one in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Resigned:
+    """`inner` while something that can be had ends in time; after that whatever spot there is, at once.
+
+    Expected costs tell nothing any more then: all are the price of being late, and idling would look cheapest for ever.
+    """
+
+    inner: DeadlinePolicy
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def choose(self, batch: Batch) -> Choices:
+        wish = self.inner.choose(batch)
+        delay = np.where(is_running(batch), batch.warm_in[:, None], batch.changeover)
+        ends = np.where(batch.usable & (batch.up != DOWN), batch.left[:, None] / batch.speed + delay, np.inf)
+        late = ends.min(axis=1) > batch.deadline - batch.now
+        return replace(wish, target=np.where(late, _named(SOON).choose(batch).target, wish.target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +110,7 @@ def rule(policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
     if name in FORESIGHTED and not terms.foreseen:
         name = SOON if terms.soon else BLIND
     inner = _named(name)
-    calm = Calm(Trimmed(inner, terms.rework), policy.move_margin, terms.hold)
+    calm = Calm(Trimmed(Resigned(inner), terms.rework), policy.move_margin, terms.hold)
     return guarded(calm, margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any, Final
 
+from dsched.scheduler.core.deadline.decide import UNPAYABLE
 from dsched.scheduler.core.deadline.view import Decision, JobView, Observation, Option
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.timely.rule import Terms
@@ -54,7 +55,7 @@ def net_at(seen: Observation) -> float | None:
 
 
 def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outlook: Any) -> dict[str, Any]:
-    """The decision with all that is needed to make it again: see flip.py. JSON has no infinity: such costs are null."""
+    """The decision with all that is needed to make it again: see flip.py. What nobody can pay costs null."""
     why = decision.why
     kept = sorted(
         seen.options, key=lambda o: (o.id != seen.job.running, o.id != decision.target, _known(why.costs[o.id]))
@@ -70,7 +71,7 @@ def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outl
         "slack_price": why.slack_price if math.isfinite(why.slack_price) else None,
         "net": why.net,
         "net_at": None if last is None else round(last * SECOND),
-        "costs": {id: cost if math.isfinite(cost) else None for id, cost in why.costs.items()},
+        "costs": {id: cost if abs(cost) < UNPAYABLE else None for id, cost in why.costs.items()},
         "terms": asdict(terms),
         "outlook": outlook,
         "observation": {
