@@ -103,8 +103,10 @@ class Client:
             self._margin_h = 0  # it compares instants, not text
         return found
 
-    def machine_types(self) -> list[MachineType]:
-        rows = self._aggregated("machineTypes.aggregatedList", "MachineTypes", "machine_types", "")
+    def machine_types(self, pattern: str) -> list[MachineType]:
+        """Those of our regions whose whole name matches. All of the world's would be tens of thousands of rows."""
+        wanted = f'name eq "{pattern}"'
+        rows = self._aggregated("machineTypes.aggregatedList", "MachineTypes", "machine_types", wanted)
         return [_machine_type(row) for row in rows if region(last(row.zone)) in self._settings.regions]
 
     def reservations(self) -> list[Held]:

@@ -17,7 +17,7 @@ import structlog
 from dsched.providers.base import Auth, Invalid, ProviderError, Throttled
 from dsched.providers.gcp.client import Client
 from dsched.providers.gcp.names import region
-from dsched.providers.gcp.offers import Insight, chosen, insight, offers
+from dsched.providers.gcp.offers import Insight, chosen, insight, offers, pattern
 from dsched.providers.gcp.prices import Book, Usage, book
 from dsched.providers.gcp.rows import MachineType
 from dsched.providers.gcp.settings import Settings
@@ -99,7 +99,8 @@ class PriceBoard:
 
     async def _read(self) -> Board:
         settings, began = self._settings, _now()
-        kinds = chosen(await self._run(self._client.machine_types), settings.shapes, tpus=settings.tpus)
+        asked = pattern(settings.shapes, tpus=settings.tpus)
+        kinds = chosen(await self._run(self._client.machine_types, asked), settings.shapes, tpus=settings.tpus)
         read = await self._run(lambda: book(self._client.skus(), settings.regions, began))
         self._board = Board(tuple(kinds), read)
         return self._board

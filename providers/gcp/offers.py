@@ -36,6 +36,7 @@ CHIPS: Final = {  # accelerator type of the API -> name in the catalog
     "tpu-v5p": "TPU-v5p",
     "tpu-v6e": "TPU-v6e",
 }
+FAMILIES: Final = ("a2", "a3", "a4", "a4x", "g2", "g4")  # the machines that come with accelerators
 _TPU: Final = re.compile(r"(ct5lp?|ct5p|ct6e)-.*-(\d+)t")
 _TPU_CHIP: Final = {"ct5l": "tpu-v5e", "ct5lp": "tpu-v5e", "ct5p": "tpu-v5p", "ct6e": "tpu-v6e"}
 
@@ -46,6 +47,13 @@ class Insight:
 
     advice: Advice | None = None
     hazard: float | None = None  # interruptions per hour, from the history of preemptions
+
+
+def pattern(shapes: Sequence[str], *, tpus: bool) -> str:
+    """A regular expression over the names that `chosen` may want, for the service to choose by."""
+    families = "|".join([*FAMILIES, *(_TPU_CHIP if tpus else ())])
+    named = [shape for shape in shapes if re.fullmatch(r"[a-z0-9-]+", shape)]
+    return "|".join([f"({families})-.*", *named])
 
 
 def chosen(kinds: Iterable[MachineType], shapes: Sequence[str], *, tpus: bool) -> list[MachineType]:

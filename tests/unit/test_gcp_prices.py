@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dsched.providers import catalog
-from dsched.providers.gcp.offers import chosen, duration, fitting, insight, offers, shape_of
+from dsched.providers.gcp.offers import chosen, duration, fitting, insight, offers, pattern, shape_of
 from dsched.providers.gcp.prices import Book, Usage, book
 from dsched.providers.gcp.rows import Held, MachineType
 from dsched.scheduler.core.market import Market
@@ -102,6 +104,15 @@ def test_what_is_offered_has_an_accelerator_that_we_know_or_is_named_whole() -> 
     assert names("*", "e2-standard-2") == ["a2-highgpu-1g", "e2-standard-2"]
     assert names("g2-*") == []
     assert names("*", tpus=True) == ["a2-highgpu-1g", "ct6e-standard-4t"]
+
+
+def test_the_service_is_asked_for_no_more_machine_types_than_may_be_wanted() -> None:
+    def asked(*globs: str, tpus: bool = False) -> list[str]:
+        return [name for name in machine_types([ZONE])[ZONE] if re.fullmatch(pattern(globs, tpus=tpus), name)]
+
+    assert asked("*") == ["a2-highgpu-1g", "a2-ultragpu-1g", "a3-highgpu-8g", "a4-highgpu-8g", "g2-standard-4"]
+    assert "e2-standard-2" in asked("*", "e2-standard-2")
+    assert "ct6e-standard-4t" in asked("*", tpus=True)
 
 
 def test_a_tpu_machine_is_priced_by_its_chips_and_carries_their_facts() -> None:

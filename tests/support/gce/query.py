@@ -12,7 +12,12 @@ _TERM: Final = re.compile(r'\(?\s*([\w.-]+)\s*(!=|>=|<=|=|>|<|:)\s*"?([^")]*)"?\
 
 
 def matches(wanted: str, row: Json, *, lexical: bool) -> bool:
-    """OR binds tighter than AND. `lexical`: instants are compared as text, which the real service may do, too."""
+    """OR binds tighter than AND; a regular expression (eq) stands alone.
+
+    `lexical`: instants are compared as text, which the real service may do, too.
+    """
+    if alone := re.fullmatch(r'(\w+) eq "(.*)"', wanted):
+        return re.fullmatch(alone[2], str(row.get(alone[1]))) is not None
     clauses = re.split(r"\s+AND\s+", wanted.strip()) if wanted.strip() else []
     return all(any(_term(term, row, lexical) for term in re.split(r"\s+OR\s+", clause)) for clause in clauses)
 
