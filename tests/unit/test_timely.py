@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.deadline.cheapest import cheapest_sure, unvalued
 from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices
@@ -17,8 +18,9 @@ from dsched.scheduler.core.message import Refusal, Restarted
 from dsched.scheduler.core.snapshot import After, Progress
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import rule
+from dsched.scheduler.core.timely.look import look
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
-from tests.support.stage import Stage, offer, spec
+from tests.support.stage import H100, P5, Stage, offer, spec
 
 A, B = "us-east-1a", "us-east-1b"
 SPOT, OTHER = f"local/{A}/p5.48xlarge/spot", f"local/{B}/p5.48xlarge/spot"
@@ -180,6 +182,20 @@ def test_a_job_is_looked_at_again_after_a_move_that_took_longer_than_its_revisit
     s.started()
     assert s.job().state is JobState.RUNNING
     assert s.state.revisits["j1"] <= s.now.market + 10 * MINUTE
+
+
+def test_a_slow_gang_of_a_job_that_tells_no_steps_is_not_believed_done_before_its_time() -> None:
+    slow = replace(offer(A, 3.0), shape=replace(P5, accelerator=replace(H100, bandwidth_gb_s=1675, bf16_tflops=494.5)))
+    fast = on_demand(pool=replace(on_demand().pool, zone=B))
+    s = stage(slow, fast)
+    s.run(replace(wish(work=10, within=40), steps=None))
+    later(s, 6, slow, fast)
+    assert pool(s) == SPOT
+    seen = look(s.state, s.job(), ask(s.state, [s.job()], s.policy, s.now), s.policy, s.now)
+    assert seen is not None
+    speed = seen.choices[f"{SPOT}*1"].speed
+    assert speed < 0.8
+    assert seen.observation.job.left / HOUR * 1000 == pytest.approx(10 - 6 * speed)
 
 
 def test_a_notice_buys_the_replacement_before_the_kill() -> None:

@@ -41,15 +41,17 @@ def timely(job: Job) -> bool:
 
 def look(state: State, job: Job, question: Question, policy: Policy, now: Moment) -> Look | None:
     """The job now. None: nothing can be had for it, within its limits in money."""
-    left = seconds_left(state, job, work_left(job, question) or 0.0, now)
     deadline, total = job.spec.deadline, job.spec.duration
     assert deadline is not None, "only asked of timely jobs"
     assert total is not None, "only asked of timely jobs"
     nodes = holds(state, job)
     running = f"{nodes[0].pool.id}*{len(nodes)}" if nodes else None
+    found = options(job, with_own(question, state, job), policy, now)
+    speed = next((c.speed for c in found if c.id == running), 1.0)
+    left = seconds_left(state, job, work_left(job, question) or 0.0, now, speed)
     choices = {
         c.id: c
-        for c in options(job, with_own(question, state, job), policy, now)
+        for c in found
         if c.id == running or (_paid(c, job, question, policy) and _lasts(c, left, question, policy, now))
     }
     rework = _rework(state, job, question, policy) if job.state is JobState.RUNNING else 0.0
@@ -82,8 +84,11 @@ def holds(state: State, job: Job) -> list[Node]:
     return nodes if whole and not any(node.notice is not None or node.leaving for node in nodes) else []
 
 
-def seconds_left(state: State, job: Job, hours: float, now: Moment) -> float:
-    """Seconds of work left on the reference gang, by what the job told last; `hours`: after its last checkpoint."""
+def seconds_left(state: State, job: Job, hours: float, now: Moment, speed: float = 1.0) -> float:
+    """Seconds of work left on the reference gang, by what the job told last; `hours`: after its last checkpoint.
+
+    `speed`: of the gang that it runs on.
+    """
     committed, total = hours * 3600.0, (job.spec.duration or 0) / SECOND
     progress, attempt = state.progress.get(job.id), state.attempt(job)
     if job.state is not JobState.RUNNING or attempt is None:
@@ -93,7 +98,8 @@ def seconds_left(state: State, job: Job, hours: float, now: Moment) -> float:
         return min(committed, max(0.0, total * (1.0 - min(progress.step, steps) / steps)))
     if steps or attempt.running is None:
         return committed
-    return max(0.0, committed - (now.market - attempt.running.market) / SECOND)  # it tells no steps: taken at its word
+    ran = (now.market - attempt.running.market) / SECOND
+    return max(0.0, committed - ran * speed)  # it tells no steps: taken at its word
 
 
 def _rework(state: State, job: Job, question: Question, policy: Policy) -> float:
