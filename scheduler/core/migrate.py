@@ -49,7 +49,8 @@ def review(draft: Draft) -> None:
     """Look at running jobs whose turn it is, and move those for which it pays."""
     state, now = draft.state, draft.now.market
     due = [name for name in state.active if _mine(job := state.jobs[name]) and now >= _turn(state, job, draft.policy)]
-    for name in sorted(due)[:LOOKS_MAX]:
+    due.sort(key=lambda name: (_turn(state, state.jobs[name], draft.policy), name))
+    for name in due[:LOOKS_MAX]:
         draft.learn(state.revisits, name, Instant(now + draft.policy.revisit))
         _review(draft, state.jobs[name])
 

@@ -142,3 +142,18 @@ def test_never_dearer_than_staying_by_more_than_the_margin(prices: list[tuple[fl
         assert min(others) >= stay * (1 - margin)
     else:
         assert migrate.cost(move.choice, 1.0, moves=True) < stay * (1 - margin)
+
+
+def test_of_many_whose_turn_it_is_each_has_one() -> None:
+    here = calm(A, 10.0, free=64)
+    s = Stage(here)
+    s.policy = replace(s.policy, lease=Millis(1_000 * HOUR))
+    for _ in range(3 * migrate.LOOKS_MAX):
+        s.run(spec(duration=Millis(40 * HOUR), steps=1000))
+    seen: set[str] = set()
+    for _ in range(6):
+        before = dict(s.state.revisits)
+        s.wait(10 * MINUTE)  # as a fast market has it: everybody's turn has come at every tick
+        s.offers(here)
+        seen |= {name for name, at in s.state.revisits.items() if before.get(name) != at}
+    assert len(seen) == 3 * migrate.LOOKS_MAX

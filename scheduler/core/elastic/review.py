@@ -72,7 +72,8 @@ def review(draft: Draft) -> None:
         for name in state.active
         if _elastic(job := state.jobs[name]) and now >= state.reviewed.get(name, _begun(job))
     ]
-    for name in sorted(due)[:REVIEWS_MAX]:
+    due.sort(key=lambda name: (state.reviewed.get(name, _begun(state.jobs[name])), name))
+    for name in due[:REVIEWS_MAX]:
         job = state.jobs[name]
         changed = _review(draft, job)
         draft.learn(state.reviewed, name, Instant(now + (DWELL if changed else LOOK)))
