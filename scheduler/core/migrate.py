@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsched.scheduler.core import feasible, report, taking
+from dsched.scheduler.core import feasible, taking
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.elastic.account import account
 from dsched.scheduler.core.elastic.keep import own, with_own
 from dsched.scheduler.core.elastic.options import Choice, options
 from dsched.scheduler.core.placement import Policy, Question
@@ -83,9 +84,10 @@ def _review(draft: Draft, job: Job) -> None:
     found = [c for c in options(job, question, policy, now) if _may(draft, job, question, c)]
     move = better(found, f"{nodes[0].pool.id}*{len(nodes)}", _ran(job, now), policy.move_margin)
     if move is not None and move.choice.pool != nodes[0].pool:
-        told = _report(draft, job, question, move)
+        chosen = placement(job, move.choice, question)
+        told = account(job, move.choice, move.why, question, policy, now, reuse=len(chosen.reuse))
         job = draft.job(job, "migrating", after=After.MOVE, why=move.why)
-        taking.take(draft, job, placement(job, move.choice, question), told)
+        taking.take(draft, job, chosen, told)
 
 
 def better(found: Sequence[Choice], here: str, ran: float, margin: float) -> Move | None:
@@ -121,18 +123,3 @@ def _may(draft: Draft, job: Job, question: Question, choice: Choice) -> bool:
     poor = poor or feasible.over_budget(job.spec.budget, room, choice.value.reserve)
     mine = {node.pool.id for node in own(draft.state, job)}
     return choice.pool.id in mine or (poor is None and choice.pool.id not in job.avoid)
-
-
-def _report(draft: Draft, job: Job, question: Question, move: Move) -> report.Report:
-    choice = move.choice
-    line = report.Line(
-        offer=choice.pool.id,
-        pool=choice.pool,
-        shape=question.offers[choice.pool.id].shape,
-        hazard=choice.hazard,
-        value=choice.value,
-        verdict=report.Verdict.CHOSEN,
-        code=None,
-        words=move.why,
-    )
-    return report.write(at=draft.now, policy=draft.policy.name, need=job.spec.need, ranked=[line], refused=[])

@@ -74,6 +74,22 @@ def test_a_gang_grows_where_its_pool_is_cheaper_than_usual_and_works_on_until_th
     assert len(stage.asked(TellStart)) == 4
 
 
+def test_the_report_of_a_change_of_size_tells_of_every_offer() -> None:
+    here, dear, gone = offer(ZONE, 20.0), offer("us-east-1b", 60.0), offer("us-east-1c", 5.0, free=0)
+    stage = scene(offer(ZONE, 40.0), dear, gone)
+    name = stage.run(ELASTIC)
+    stage.offers(here, dear, gone)
+    later(stage, 10 * MINUTE)
+    made = [c for e in stage.events for c in e.changes if c.table == "decision"]
+    report = next(c.fields["report"] for c in made if c.key == stage.job(name).decision)
+    lines = {line["offer"]: line for line in report["lines"]}
+    assert lines.keys() == stage.state.offers.keys()
+    assert (report["chosen"], lines[here.pool.id]["nodes"]) == (here.pool.id, 4)
+    assert "grows from 1 to 4" in lines[here.pool.id]["why"]
+    assert lines[dear.pool.id]["code"] == "dearer"
+    assert lines[gone.pool.id]["code"] == "no-capacity"
+
+
 def test_a_gang_stays_at_its_size_while_the_price_is_as_usual() -> None:
     stage = scene()
     name = stage.run(ELASTIC)

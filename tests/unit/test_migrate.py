@@ -53,6 +53,11 @@ def settle(s: Stage) -> None:
         s.kill(node.id, "asked")
 
 
+def stored(s: Stage) -> dict[str, Any]:
+    """The reports of all decisions, by id."""
+    return {c.key: c.fields["report"] for e in s.events for c in e.changes if c.table == "decision"}
+
+
 def moves(s: Stage) -> int:
     return s.kinds().count("job.migrating")
 
@@ -142,6 +147,18 @@ def test_never_dearer_than_staying_by_more_than_the_margin(prices: list[tuple[fl
         assert min(others) >= stay * (1 - margin)
     else:
         assert migrate.cost(move.choice, 1.0, moves=True) < stay * (1 - margin)
+
+
+def test_the_report_of_a_move_tells_of_every_offer() -> None:
+    dear, gone = calm("use1-az5", 25.0), replace(calm("use1-az6", 5.0), free=0)
+    s = running(calm(A, 20.0), calm(B, 30.0), dear, gone, hours=40)
+    pass_time(s, 60, calm(A, 20.0), calm(B, 8.0), dear, gone)
+    report = stored(s)[s.state.jobs["j1"].decision]
+    lines = {line["offer"]: line for line in report["lines"]}
+    assert lines.keys() == s.state.offers.keys()
+    assert report["chosen"] == OTHER
+    assert lines[gone.pool.id]["code"] == "no-capacity"
+    assert all(line["code"] and line["why"] for id, line in lines.items() if id != OTHER)
 
 
 def test_of_many_whose_turn_it_is_each_has_one() -> None:

@@ -16,9 +16,10 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from dsched.scheduler.core import feasible, report
+from dsched.scheduler.core import feasible
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.elastic.account import account
 from dsched.scheduler.core.elastic.keep import own, with_own
 from dsched.scheduler.core.elastic.options import Choice, options
 from dsched.scheduler.core.market import Market, Offer
@@ -160,20 +161,4 @@ def _resize(draft: Draft, job: Job, question: Question, change: Change) -> None:
         checkpoint_every=Millis(max(1, round(value.every / question.scale))),
     )
     job = draft.job(job, "resizes", why=change.why, after=After.MOVE)
-    take(draft, job, placement, _report(draft, job, question, change))
-
-
-def _report(draft: Draft, job: Job, question: Question, change: Change) -> report.Report:
-    choice = change.choice
-    line = report.Line(
-        offer=choice.pool.id,
-        pool=choice.pool,
-        shape=question.offers[choice.pool.id].shape,
-        hazard=choice.hazard,
-        value=choice.value,
-        verdict=report.Verdict.CHOSEN,
-        code=None,
-        words=change.why,
-    )
-    need = job.spec.need
-    return report.write(at=draft.now, policy=draft.policy.name, need=need, ranked=[line], refused=[])
+    take(draft, job, placement, account(job, choice, change.why, question, draft.policy, draft.now))
