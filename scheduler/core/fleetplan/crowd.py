@@ -8,17 +8,16 @@ planner of shortlist.py would choose at the same point; the reasons are written 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 from dsched.scheduler.core.fleetplan.columns import CODE, PLENTY, Bools, Columns, Floats, Ints, risk
-from dsched.scheduler.core.fleetplan.group import Asked, Group, Pick, regrets
+from dsched.scheduler.core.fleetplan.group import Asked, Group, Pick
 from dsched.scheduler.core.fleetplan.lanes import Class, Lanes, Terms, finish
 from dsched.scheduler.core.fleetplan.limits import Limits
-from dsched.scheduler.core.fleetplan.turn import crowded
+from dsched.scheduler.core.fleetplan.turn import crowded, rank
 from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question
@@ -83,15 +82,13 @@ class Crowd:
         return False
 
     def _waiting(self) -> Iterator[Waiting[Asked]]:
-        """The queue, with what each would lose by coming late."""
-        classes: defaultdict[int, list[Asked]] = defaultdict(list)
-        for job in self.question.jobs:
-            asked = self.asked(job)
-            classes[id(asked.group)].append(asked)
-        for equals in classes.values():
-            lost = regrets(equals[0].group, [asked.work for asked in equals])
-            for asked, regret in zip(equals, lost, strict=True):
-                yield crowded(asked.job, asked, regret, asked.work, self.policy, self.now)
+        """The queue, in the order of what each would lose by coming late."""
+        queue = [self.asked(job) for job in self.question.jobs]
+        lost = [asked.group.ranking.gap * (1.0 if asked.work is None else asked.work) for asked in queue]
+        works = [asked.work for asked in queue]
+        for turn, at in enumerate(crowded(self.question.jobs, lost, works, self.policy, self.now).tolist()):
+            asked = queue[at]
+            yield Waiting(rank(asked.job), (turn,), asked.job.spec.user, asked)
 
     def asked(self, job: Job) -> Asked:
         spec = job.spec
@@ -253,7 +250,7 @@ class Crowd:
         job, lanes = asked.job, asked.group.lanes
         row, nodes, place = pick
         offer, spec = self.columns.rows[row], job.spec
-        if nodes == lanes.terms.nodes[place]:
+        if nodes == lanes.terms.nodes.item(place):
             group = asked.group
             top, reserve, every = group.ceiling.item(place), group.reserve.item(place), lanes.terms.every.item(place)
         else:

@@ -1,8 +1,7 @@
-"""The jobs of one class in a crowd: what they see, what each asks, and what coming late would cost them."""
+"""The jobs of one class in a crowd: what they see, and what each asks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,9 +49,3 @@ class Asked(NamedTuple):
     work: float | None  # reference hours
     left: Charge | None  # of its own limit
     spot_left: Millis | None  # machine time on spot that its limit leaves
-
-
-def regrets(group: Group, works: Sequence[float | None]) -> list[float]:
-    """For jobs of one class, by their work: micro-dollars per job between the best offer and the one in the middle."""
-    gap = group.ranking.gap
-    return [gap * (work if work is not None else 1.0) for work in works]

@@ -38,6 +38,9 @@ class Ranking:
         self._least: Floats = np.minimum.accumulate(fixed[::-1])[::-1]  # [P] of this and all that are dearer per hour
         self._fixed: Floats = fixed
         self.count = len(order)
+        rate = terms.rate[self._order]
+        self.gap = float(rate[len(rate) // 2] - rate[0]) if len(rate) else 0.0
+        """Micro-dollars per hour of work between the best offer and the one in the middle."""
         self.place: list[int] = []
         self.row: list[int] = []
         self.nodes: list[int] = []
@@ -49,14 +52,6 @@ class Ranking:
     @property
     def unpacked(self) -> int:
         return len(self.place)
-
-    @property
-    def gap(self) -> float:
-        """Micro-dollars per hour of work between the best offer and the one in the middle."""
-        if not self.count:
-            return 0.0
-        rate = self._lanes.terms.rate
-        return float(rate[self._order[self.count // 2]] - rate[self._order[0]])
 
     def unpack(self) -> bool:
         """One more slice. False: there is none."""

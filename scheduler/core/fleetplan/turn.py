@@ -7,32 +7,46 @@ costs a fleet a third more than it must. Nobody waits for ever: a job that has w
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Final
 
+import numpy as np
+
+from dsched.scheduler.core.fleetplan.columns import Ints
 from dsched.scheduler.core.placement import Policy
-from dsched.scheduler.core.share import Order, Waiting
+from dsched.scheduler.core.share import Waiting
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, Moment
 
-T = TypeVar("T")
+_NEVER: Final = math.inf
 
 
 def turn(job: Job, worth: float = 0.0) -> Waiting[Job]:
     """Its place where the queue is short. `worth`: micro-dollars per hour that a slot held for us would save it."""
     deadline = math.inf if job.spec.deadline is None else job.spec.deadline
-    return Waiting(_rank(job), (deadline, -worth, job.submitted.market, job.id), job.spec.user, job)
+    return Waiting(rank(job), (deadline, -worth, job.submitted.market, job.id), job.spec.user, job)
 
 
-def crowded(job: Job, what: T, regret: float, work: float | None, policy: Policy, now: Moment) -> Waiting[T]:
-    """Its place in a crowd. `regret`: micro-dollars that coming late would cost the job; `work`: hours."""
-    spec, waited = job.spec, now.market - job.submitted.market
-    deadline = math.inf
-    if spec.deadline is not None and spec.deadline - now.market - (work or 0.0) * HOUR < policy.urgent:
-        deadline = spec.deadline  # the others can wait their turn and still make theirs
-    by_regret = 0.0 if deadline < math.inf else -math.inf if waited >= policy.patience else -regret
-    return Waiting(_rank(job), (deadline, by_regret, job.submitted.market, job.id), spec.user, what)
+def crowded(
+    jobs: Sequence[Job], regrets: Sequence[float], works: Sequence[float | None], policy: Policy, now: Moment
+) -> Ints:
+    """The places of a crowd's jobs in the order of service. [J]
+
+    `regrets`: micro-dollars that coming late would cost each; `works`: hours.
+    """
+    regret, hours = np.array(regrets, np.float64), np.array([work or 0.0 for work in works], np.float64)
+    due = np.array([_NEVER if job.spec.deadline is None else job.spec.deadline for job in jobs], np.float64)
+    came = np.array([job.submitted.market for job in jobs], np.int64)
+    urgent = due - now.market - hours * HOUR < policy.urgent  # the others can wait their turn and still make theirs
+    regret[now.market - came >= policy.patience] = np.inf
+    regret[urgent] = 0.0
+    ranks = np.array([rank(job) for job in jobs], np.int64).reshape(-1, 2)
+    by_name = np.array(sorted(range(len(jobs)), key=lambda at: jobs[at].id), np.int64)
+    keys = (came, -regret, np.where(urgent, due, np.inf), ranks[:, 1], ranks[:, 0])
+    return by_name[np.lexsort([key[by_name] for key in keys])]
 
 
-def _rank(job: Job) -> Order:
+def rank(job: Job) -> tuple[int, bool]:
+    """What goes before all else: the priority, and within it those whose nodes are being taken."""
     return -job.spec.priority, job.state is not JobState.DRAINING
