@@ -16,6 +16,7 @@ from dsched.providers.aws.shapes import Kind, kinds_from
 from dsched.providers.aws.zones import Zones, zones_from
 from dsched.providers.base import ProviderError
 from dsched.providers.catalog import Catalog
+from dsched.scheduler.core.hold import SUNK
 from dsched.scheduler.core.market import Advice, Market, Offer, Pool, Quote
 from dsched.scheduler.core.units import SECOND, Instant, Millis
 
@@ -93,7 +94,7 @@ class Region:
         listed: dict[str, Quote],
         *,
         free: int | None = None,
-        hazard: float | None = None,
+        until: Instant | None = None,
         advice: Advice | None = None,
     ) -> Offer:
         own = listed.get(kind.shape.name)
@@ -103,16 +104,16 @@ class Region:
             quote=quote,
             on_demand=None if own is None else own.price,
             free=free,
-            hazard=0.0 if market is Market.ON_DEMAND else hazard,
+            hazard=None if market is Market.SPOT else 0.0,
             notice=NOTICE if market is Market.SPOT else Millis(0),
             boot=BOOT,
             advice=advice,
+            until=until,
         )
 
     def _reserved(self, held: list[reserve.Held], kinds: dict[str, Kind], listed: dict[str, Quote]) -> list[Offer]:
-        """One offer per zone and shape, with the slots of all that is held there."""
-        now = self._now()
-        at = self._held.at if self._held.at is not None else now
+        """One offer per zone and shape, with the slots of all that is held there; it ends with the first of them."""
+        at = self._held.at if self._held.at is not None else self._now()
         slots: dict[tuple[str, str], list[reserve.Held]] = {}
         for one in held:
             if one.shape in kinds:
@@ -122,10 +123,10 @@ class Region:
                 zone,
                 kinds[shape],
                 Market.RESERVED,
-                Quote(price=reserve.SUNK, at=at, source="+".join(sorted({one.what for one in own}))),
+                Quote(price=SUNK, at=at, source="+".join(sorted({one.what for one in own}))),
                 listed,
                 free=sum(one.free for one in own),
-                hazard=max(one.hazard(now) for one in own),
+                until=min((one.until for one in own if one.until is not None), default=None),
             )
             for (zone, shape), own in sorted(slots.items())
         ]

@@ -15,11 +15,9 @@ from typing import Any, Final, Literal
 from dsched.providers.aws.client import Account
 from dsched.providers.aws.prices import instant
 from dsched.providers.aws.zones import Zones
-from dsched.scheduler.core.units import HOUR, MINUTE, Instant, MicroUsd, MicroUsdPerHour, Millis, price, usd
+from dsched.scheduler.core.units import MINUTE, Instant, MicroUsd, MicroUsdPerHour, Millis, price, usd
 
-SUNK: Final = MicroUsdPerHour(1)  # it costs nothing more; a price of nothing would be the price of nobody
 BLOCK_ENDS: Final = Millis(30 * MINUTE)  # EC2 takes the machines of a block so long before its end
-BLOCK_LEAST: Final = Millis(20 * MINUTE)  # what ends sooner is not worth a boot
 
 What = Literal["block", "reservation", "instances"]
 
@@ -34,10 +32,6 @@ class Held:
     shape: str
     free: int
     until: Instant | None  # when its machines are taken at the latest
-
-    def hazard(self, now: Instant) -> float:
-        """Interruptions per hour: only the known end of a block is one."""
-        return 0.0 if self.until is None else HOUR / max(1, self.until - now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +78,7 @@ def _reservation(row: Mapping[str, Any], zones: Zones, now: Instant) -> Held | N
         return None
     block, end = row.get("ReservationType") == "capacity-block", row.get("EndDate")
     until = None if end is None else Instant(instant(end) - (BLOCK_ENDS if block else 0))
-    if until is not None and until - now < BLOCK_LEAST:
+    if until is not None and until <= now:
         return None
     return Held(
         what="block" if block else "reservation",

@@ -103,19 +103,23 @@ async def test_what_our_machines_cannot_use_is_no_offer(world: AwsWorld, pool: P
     assert await offer(world.provider(), pool) is None
 
 
-async def test_the_end_of_a_block_is_an_interruption_that_is_known(world: AwsWorld, pool: Pool) -> None:
-    block = {"reservationType": "capacity-block", "endDate": ending(hours=10, minutes=30)}
+async def test_the_end_of_a_block_is_told_half_an_hour_early_for_that_is_when_ec2_takes_the_machines(
+    world: AwsWorld, pool: Pool
+) -> None:
+    end = datetime(2040, 1, 31, 11, 30, tzinfo=UTC)
+    block = {"reservationType": "capacity-block", "endDate": "2040-01-31T11:30:00.000Z"}
     hold(world, reservation("cr-1", 2, **block))
     provider = world.provider()
     found = await offer(provider, pool)
     assert found is not None
-    assert found.hazard == pytest.approx(0.1, rel=0.01)  # EC2 takes the machines half an hour before the end
+    assert found.until == round(end.timestamp() * 1_000) - 30 * 60_000
+    assert found.hazard == 0.0
     [node] = await provider.launch(want(world, "a", pool=pool))
     assert node.status is not NodeStatus.GONE
 
 
-async def test_a_block_that_ends_soon_is_not_offered(world: AwsWorld, pool: Pool) -> None:
-    hold(world, reservation("cr-1", 2, reservationType="capacity-block", endDate=ending(minutes=45)))
+async def test_a_block_whose_machines_are_taken_already_is_not_offered(world: AwsWorld, pool: Pool) -> None:
+    hold(world, reservation("cr-1", 2, reservationType="capacity-block", endDate=ending(minutes=25)))
     assert await offer(world.provider(), pool) is None
 
 
