@@ -337,7 +337,8 @@ def end(draft: Draft, job: Job, fact: JobFact, why: str, *, exit_code: int | Non
     draft.job(
         job, "ended", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, ended=draft.now.market, **changed
     )
-    for known in (draft.state.reviewed, draft.state.shares):
+    state = draft.state
+    for known in (state.reviewed, state.shares, state.revisits, state.due, state.waits, state.said, state.blind):
         draft.learn(known, job.id, None)
     release(draft, nodes)
     draft.state.dirty = True

@@ -14,7 +14,7 @@ from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices
 from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.message import Refusal, Restarted
+from dsched.scheduler.core.message import Action, Refusal, Restarted
 from dsched.scheduler.core.snapshot import After, Progress
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import rule
@@ -268,6 +268,16 @@ def test_a_job_that_waits_is_asked_again_only_for_news_of_its_pools() -> None:
     assert s.state.revisits["j1"] > asked
     s.offers(offer(A, 10.2, free=8), offer(B, 9.0, free=0), on_demand())
     assert pool(s) == SPOT
+
+
+def test_of_a_job_that_is_over_nothing_is_remembered() -> None:
+    s = stage(offer(A, 10.0, free=0), on_demand(), policy="slack")
+    for _ in range(2):
+        s.submit(wish(work=10, within=30))
+    assert s.state.waits["j1"].pools is s.state.waits["j2"].pools  # thousands wait for the same pools
+    s.act("j1", Action.CANCEL)
+    known = {name: getattr(s.state, name) for name in ("revisits", "due", "waits", "said", "blind")}
+    assert [name for name, of in known.items() if "j1" in of] == []
 
 
 def test_a_pass_asks_about_a_few_and_the_next_ones_about_the_rest() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from dsched.scheduler.core import lifecycle, taking
@@ -162,7 +163,7 @@ def _carry_out(draft: Draft, job: Job, judged: Judged, question: Question) -> bo
 
 def _wait(draft: Draft, job: Job, judged: Judged, question: Question) -> None:
     """It waits though something could be had. Said when it begins, and now and then."""
-    pools = frozenset(choice.pool.id for choice in judged.look.choices.values())
+    pools = _one(frozenset(choice.pool.id for choice in judged.look.choices.values()))
     draft.learn(draft.state.waits, job.id, Waits(draft.state.newest, pools))
     said = draft.state.said.get(job.id)
     if said is not None and draft.now.market - said < SAID and job.reason.startswith(words.WAITS):
@@ -174,6 +175,12 @@ def _wait(draft: Draft, job: Job, judged: Judged, question: Question) -> None:
     draft.learn(draft.state.said, job.id, draft.now.market)
     decision = taking.record(draft, job, judged.report(job, question, draft.now), judged.more())
     draft.job(job, "waits", None, insert("decision", decision.id, decision), why=text, decision=decision.id)
+
+
+@lru_cache(maxsize=1024)
+def _one(pools: frozenset[str]) -> frozenset[str]:
+    """The same set for all that wait for the same pools: ten thousand jobs times a thousand pools are gigabytes."""
+    return pools
 
 
 def _why(judged: Judged) -> str:
