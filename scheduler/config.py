@@ -44,6 +44,7 @@ class Config:
     """What our accounts may run: globs over "provider/region/shape/market" -> "768 vcpus", "64 gpus" or "8 nodes"."""
     held: tuple[Mapping[str, Any], ...] = ()
     """Reservations, blocks and commitments: [[held]] with pool, count, price, from, until; see core/hold.py."""
+    solver_seconds: float = 0.0  # so long jobs wait for a better plan than the greedy one, by HiGHS; 0: none is made
     policy: str = DEADLINE_POLICY  # what decides for jobs with a deadline; the safety net is always around it
     record: Path | None = None  # all that the core is told, to run it again: dsched simulate --replay
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
@@ -80,6 +81,10 @@ class Config:
     @property
     def restart(self) -> Millis:
         return _ms(self.restart_seconds)
+
+    @property
+    def solver(self) -> Millis:
+        return _ms(self.solver_seconds)
 
     @property
     def write(self) -> Millis:
@@ -181,7 +186,7 @@ def check(config: Config) -> None:
 
 
 def _check_weights(config: Config) -> None:
-    for name in ("energy_usd_per_kwh", "carbon_usd_per_tonne"):
+    for name in ("energy_usd_per_kwh", "carbon_usd_per_tonne", "solver_seconds"):
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")

@@ -49,6 +49,7 @@ from dsched.scheduler.engine.journal import FOLDER, Journal
 from dsched.scheduler.engine.journal import read as read_journal
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
+from dsched.scheduler.engine.propose import Proposer
 from dsched.scheduler.engine.record import Recorder
 from dsched.scheduler.engine.timers import Alarm, Ticker
 from dsched.scheduler.held import read as read_hold
@@ -94,6 +95,7 @@ class Daemon:
             discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
             facts=places.load(),
             weights=tuple(sorted(config.shares.items())),
+            solver=config.solver,
             held=tuple(read_hold(row) for row in config.held),
             quotas=tuple(read_quota(pattern, text) for pattern, text in config.quotas.items()),
         )
@@ -124,6 +126,7 @@ class Daemon:
         self.forecasts = Forecasts(self.market.note)
         self._recalling: asyncio.Future[None] | None = None  # outcomes of earlier forecasts
         self.foreseer = Foreseer(self.loop, self.market.folder)
+        self.proposer = Proposer(self.loop)
         self.control = Control(self.loop, self.observers, rng)
         self.control.seq = store.seq
         restored = int(store.queries.meta(RESTORED) or 0)
@@ -198,7 +201,8 @@ class Daemon:
         alerts = Alerts(self.loop, self.config.alerts)
         foresee = self.foreseer.foresee
         self._executor = Executor(
-            self.loop, providers, self.observers, self.desk, alerts, alarm, self.desk.user_data, foresee
+            *(self.loop, providers, self.observers, self.desk, alerts, alarm, self.desk.user_data, foresee),
+            propose=self.proposer.propose,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.loop.run())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dsched.scheduler.core.units import Instant, Millis
 
 if TYPE_CHECKING:
+    from dsched.scheduler.core.proposal import Puzzle
     from dsched.scheduler.core.timely.foresight import Request
 
 
@@ -92,6 +93,13 @@ class Foresee:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Propose:
+    """Have a worker look for a better plan; answered by Proposed, or not at all."""
+
+    puzzle: Puzzle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAt:
     """Send a Tick at this wall instant."""
 
@@ -109,5 +117,6 @@ Effect = (
     | TellLeave
     | SendAlert
     | Foresee
+    | Propose
     | WakeAt
 )

@@ -285,6 +285,14 @@ class MarketForeseen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A worker has solved a puzzle: which pool for which job. Empty: it found nothing."""
+
+    id: str
+    choice: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarketRecalled:
     """What the journal remembers of earlier days: since when each pool has been up or down."""
 
@@ -323,5 +331,6 @@ Message = (
     | Place
     | MarketForeseen
     | MarketRecalled
+    | Proposed
     | AlertTried
 )

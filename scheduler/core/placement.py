@@ -111,6 +111,10 @@ class Policy:
     """Market. Spend so long ago counts half when users are compared."""
     quotas: tuple[Quota, ...] = ()
     """What our accounts may run at a time."""
+    solver: Millis = Millis(0)
+    """Wall. So long jobs wait for a better plan than the greedy one, where there may be one; 0: no solver is asked."""
+    solver_margin: float = 0.02
+    """Share of what the greedy plan costs that a better one must save: less is within our error."""
     held: tuple[Hold, ...] = ()
     """Capacity that is paid for whether it is used or not."""
     weights: tuple[tuple[str, float], ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, preempt, report
+from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, preempt, proposal, report
 from dsched.scheduler.core.asking import ask, doubted, waiting
 from dsched.scheduler.core.discount import discounted
 from dsched.scheduler.core.draft import Dice, Draft, insert
@@ -81,7 +81,9 @@ def place(draft: Draft) -> None:
 def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     state = draft.state
     question = ask(state, jobs, draft.policy, draft.now, heir=heir)
-    answer = plan(question, draft.policy, now=draft.now, rng=draft.rng)
+    answer = proposal.better(draft, question, plan(question, draft.policy, now=draft.now, rng=draft.rng))
+    if answer is None:
+        return  # a better plan may come
     decided, tried = set(), set()
     for chosen in answer.placements:
         decided.add(chosen.job)

@@ -48,6 +48,7 @@ class Why(StrEnum):
     LATE = "late"
     AVOIDED = "avoided"  # interrupted or refused this job lately; a last resort
     NEEDS_BUYING = "needs-buying"  # cheaper, but an idle node of ours is taken first
+    LEFT_TO_OTHERS = "left-to-others"  # cheaper here, but a job that needs it more gets it: together that costs less
     WAITING = "waiting"  # it could be had, but the job has time, and waiting is expected to cost less
     DEARER = "dearer"
 

@@ -9,6 +9,7 @@ which the pass itself took something.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
@@ -180,16 +181,21 @@ class Shortlist:
         behind = [judged for judged in self._ranked if judged.tier is Tier.LATE] if late else []
         return min(behind, key=_finish) if behind else None
 
-    def explain(self, chosen: Judged | None, at: Moment) -> Report:
-        """Every offer once: the chosen, the possible by cost, the refused."""
+    @property
+    def ranked(self) -> Sequence[Judged]:
+        """By cost, as they were judged last."""
+        return self._ranked
+
+    def explain(self, chosen: Judged | None, at: Moment, *, cheaper: Why = Why.NEEDS_BUYING) -> Report:
+        """Every offer once: the chosen, the possible by cost, the refused. `cheaper`: why those were not taken."""
         ranked: list[Line] = []
         refused: list[Line] = []
         for line, tier, _ in self._ranked:
             if chosen is not None and line is chosen.line:
                 ranked.insert(0, replace(line, verdict=Verdict.CHOSEN, code=None, words=""))
             elif tier is Tier.GOOD and chosen is not None:
-                cheaper = _score(line) < _score(chosen.line)
-                ranked.append(replace(line, code=Why.NEEDS_BUYING) if cheaper else line)
+                less = _score(line) < _score(chosen.line)
+                ranked.append(replace(line, code=cheaper) if less else line)
             else:
                 refused.append(line)
         return write(

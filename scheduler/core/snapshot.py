@@ -357,6 +357,9 @@ class State:
     said: dict[str, Instant] = field(default_factory=dict)  # job -> market: when it told last why it waits
     sunk: dict[str, Instant] = field(default_factory=dict)  # hold -> market: up to where its cost is booked
     cooling: dict[str, Instant] = field(default_factory=dict)  # pool -> market end of its cool-down, to wake the queue
+    posed: tuple[str, ...] = ()  # puzzles that a worker was given, the newest last
+    proposals: dict[str, Any] = field(default_factory=dict)  # puzzle -> the worker's choice, the newest alone
+    pondered: dict[str, Instant] = field(default_factory=dict)  # job -> wall: until then a better plan is waited for
     dirty: bool = False  # a pass of the planner is due
 
     def fold(self, event: Event) -> None:

@@ -21,6 +21,7 @@ from dsched.scheduler.core import (
     lifecycle,
     migrate,
     placing,
+    proposal,
     spotshare,
     taking,
     wishes,
@@ -49,6 +50,7 @@ from dsched.scheduler.core.message import (
     NodesSeen,
     OffersSeen,
     Place,
+    Proposed,
     RanksExited,
     RanksStarted,
     RenewLease,
@@ -135,6 +137,8 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return placing.place(draft)
         case MarketForeseen():
             return obey.foreseen(draft, message)
+        case Proposed():
+            return proposal.proposed(draft, message)
         case MarketRecalled():
             return draft.set("streaks", {**message.streaks, **draft.state.streaks})
         case AlertTried():

@@ -17,6 +17,7 @@ from dsched.scheduler.core.effect import (
     CallTerminate,
     Effect,
     Foresee,
+    Propose,
     SendAlert,
     TellCheckpoint,
     TellLeave,
@@ -25,6 +26,7 @@ from dsched.scheduler.core.effect import (
     WakeAt,
 )
 from dsched.scheduler.core.message import LaunchUnanswered, Message
+from dsched.scheduler.core.proposal import Puzzle
 from dsched.scheduler.core.snapshot import Intent
 from dsched.scheduler.core.timely.foresight import Request
 from dsched.scheduler.core.units import MINUTE, SECOND, Millis
@@ -57,15 +59,16 @@ class Executor:
         alarm: Alarm,
         user_data: Callable[[Intent], UserData],
         foresee: Callable[[Request], Coroutine[Any, Any, None]] | None = None,
+        propose: Callable[[Puzzle], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._loop, self._providers, self._observers = loop, providers, observers
         self._desk, self._alerts, self._alarm = desk, alerts, alarm
-        self._user_data, self._foresee = user_data, foresee
+        self._user_data, self._foresee, self._propose = user_data, foresee, propose
         self._calls = asyncio.Semaphore(CALLS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._launching: set[str] = set()
 
-    def carry(self, effects: Sequence[Effect]) -> None:
+    def carry(self, effects: Sequence[Effect]) -> None:  # noqa: C901 - one line per effect
         """Start carrying out these effects; returns at once."""
         for effect in effects:
             match effect:
@@ -84,6 +87,9 @@ class Executor:
                 case Foresee(request=request):
                     if self._foresee is not None:
                         self._spawn(self._foresee(request))
+                case Propose(puzzle=puzzle):
+                    if self._propose is not None:
+                        self._spawn(self._propose(puzzle))
                 case WakeAt(at=instant):
                     self._alarm.at(instant)
 

@@ -29,7 +29,7 @@ def main() -> None:
     os.nice(NICE)
     library = Library()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while (asked := _receive(source)) is not None:
+    while (asked := receive(source)) is not None:
         request, folder = pickle.loads(asked)  # noqa: S301 - from our own parent
         made = pickle.dumps(foreseen(request, Path(folder), library))
         sink.write(LENGTH.pack(len(made)) + made)
@@ -45,7 +45,7 @@ def foreseen(request: Request, folder: Path, library: Library) -> Outlook:
     return outlook(request, found, library, begin=begin, gap=GAP / SECOND)
 
 
-def _receive(source: BinaryIO) -> bytes | None:
+def receive(source: BinaryIO) -> bytes | None:
     head = source.read(LENGTH.size)
     return source.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else None
 

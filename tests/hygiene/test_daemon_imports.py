@@ -11,12 +11,13 @@ import pytest
 from tests.support.house import house, marked
 
 HEAVY = {"torch", "safetensors", "boto3", "botocore", "google", "textual", "hypothesis", "pytest"}
+WORKERS = {"highspy"}  # a fault in the solver must not be one of the daemon
 
 
 def test_the_daemon_imports_no_torch_and_no_clouds_library() -> None:
     code = "import sys, dsched.scheduler.daemon; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) & HEAVY == set()
+    assert set(done.stdout.split()) & (HEAVY | WORKERS) == set()
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ class Queue:
         chosen = shortlist.choose(self.stock, late=holds_work(job))
         report = self.reports[job.id] = shortlist.explain(chosen, self.now)
         if chosen is not None:
-            placement = self._placement(job, chosen)
+            placement = self.placement(job, chosen)
             self.stock.take(placement)
             self.placements.append(placement)
         elif exhausted:
@@ -68,7 +68,7 @@ class Queue:
         self._shortlists[numbers] = made
         return made
 
-    def _placement(self, job: Job, chosen: Judged) -> Placement:
+    def placement(self, job: Job, chosen: Judged) -> Placement:
         line, value = chosen.line, chosen.line.value
         assert value is not None, "only valued lines are chosen"
         reuse = tuple(self.stock.idle.get(line.offer, ())[: chosen.idle])
