@@ -36,6 +36,7 @@ from dsched.scheduler.wire.api import (
     Plan,
     Problem,
     Submit,
+    Trial,
 )
 
 TIMEOUT_S: Final = 15.0  # an answer takes milliseconds; a plan over a full market well under a second
@@ -121,8 +122,8 @@ class Client:
         """cancel, pause, resume, checkpoint, migrate -> Job; a dry run of migrate -> {"plan": Plan, "gain": ...}."""
         return self._call("POST", f"{_job(job)}/{action}", act or {})
 
-    def plan(self, submit: Submit) -> Plan:
-        return cast(Plan, self._call("POST", "/v1/plan", submit, repeat=True))
+    def plan(self, trial: Trial) -> Plan:
+        return cast(Plan, self._call("POST", "/v1/plan", trial, repeat=True))
 
     def explain(self, job: str, *, flips: bool = False) -> list[Plan]:
         """The stored decisions, newest last; `flips`: with what would change the newest."""

@@ -12,6 +12,7 @@ from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.message import Message
 from dsched.scheduler.core.snapshot import Attempt, Decision, Job, LedgerEntry, State
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Moment
+from dsched.scheduler.core.whatif import Change
 from dsched.scheduler.wire.agent import Hello, Lease, Orders, Poll, Report, Welcome
 from dsched.scheduler.wire.api import Check, Health, Plan
 
@@ -42,8 +43,8 @@ class Control(Protocol):
         """The core's answer, once it is durable. Raises core.message.Refusal; then nothing has changed."""
         ...
 
-    def dry_run(self, spec: Spec) -> Plan:
-        """The plan that this spec would get now. Raises core.message.Refusal."""
+    def dry_run(self, spec: Spec, changes: Sequence[Change] = ()) -> Plan:
+        """The plan that this spec would get now, or if these changes were true. Raises core.message.Refusal."""
         ...
 
     def health(self) -> Health: ...

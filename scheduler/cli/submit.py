@@ -20,14 +20,19 @@ from dsched.scheduler.view import format as f
 from dsched.scheduler.view.plan import LINES, chosen_lines
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import csv_text
-from dsched.scheduler.wire.api import Plan, Problem, Submit
+from dsched.scheduler.wire.api import Plan, Problem, Submit, Trial
 
 if TYPE_CHECKING:
+    from dsched.scheduler.core.units import Moment
     from dsched.scheduler.wire.document import SpecError
     from dsched.scheduler.wire.spec import JobSpec
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="a YAML file, or - for stdin")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="override: --set gpus.count=8")]
+WhatIfOption = Annotated[
+    list[str],
+    typer.Option("--what-if", metavar="CHANGE", help="beside it, if: price*1.2, gone:ZONE, deadline=12h, ..."),
+]
 _ABOUT_THE_SPEC: Final = frozenset({400, 413, 422})  # refusals that the file may have a place for
 _READ_MAX: Final = 65_537  # one byte more than a spec may have, so that a larger one is seen without being read
 
@@ -37,14 +42,18 @@ def plan(
     spec: SpecArgument,
     lines: Annotated[int, typer.Option("-n", "--lines", help="offers shown")] = LINES,
     set: SetOption = [],  # noqa: B006 - typer's way to say none
+    what_if: WhatIfOption = [],  # noqa: B006
 ) -> int:
     """Price a job on every offer; change nothing. Exit 6 when no offer fits.
 
     dsched plan job.yaml -n 20 --set gpus.count=16
+    dsched plan job.yaml --what-if 'price:*/spot*1.5' --what-if gone:us-east-1a
     """
     terminal = here(ctx)
     client = terminal.client()
-    made = _planned(terminal, client, spec, set)
+    made = _planned(terminal, client, spec, set, what_if)
+    if "what_if" in made:
+        return _compared(terminal, made, moment(client.health()), lines)
     if terminal.output == "csv":
         from dsched.scheduler.view.market import plan_columns
 
@@ -84,7 +93,19 @@ def submit(
     return code or ended(terminal, client, job["id"])
 
 
-def _planned(terminal: Terminal, client: Client, path: str, overrides: list[str]) -> Plan:
+def _compared(terminal: Terminal, made: Plan, now: Moment, lines: int) -> int:
+    """Now and what would be, side by side; the exit code is that of what would be."""
+    from dsched.scheduler.view.whatif import both, both_columns, whatif_text
+
+    if terminal.output == "csv":
+        terminal.out.write(csv_text(both_columns(), both(made)))
+    else:
+        text = whatif_text(made, now, most=lines, width=terminal.width, colour=terminal.colour)
+        terminal.value(dict(made), text, made["id"])
+    return Exit.OK if made["what_if"]["plan"]["chosen"] is not None else Exit.NO_OFFER
+
+
+def _planned(terminal: Terminal, client: Client, path: str, overrides: list[str], changes: list[str]) -> Plan:
     """The daemon checks the spec too, and it has loaded already what checks. Only what it refuses is checked here."""
     from dsched.scheduler.wire.document import SpecError
     from dsched.scheduler.wire.written import plain, written
@@ -95,12 +116,16 @@ def _planned(terminal: Terminal, client: Client, path: str, overrides: list[str]
     except SpecError as e:
         raise _faulty(terminal, e) from None
     try:
-        return client.plan(Submit(spec=given))
+        return client.plan(_trial(given, changes))
     except ClientError as error:
         spec = _checked(terminal, text, path, overrides)  # whatever it was: what is wrong with the file comes first
         if error.status not in _ABOUT_THE_SPEC:
             raise
-        return client.plan(Submit(spec=spec.shipped("").to_wire()))
+        return client.plan(_trial(spec.shipped("").to_wire(), changes))
+
+
+def _trial(spec: dict[str, Any], changes: list[str]) -> Trial:
+    return Trial(spec=spec, what_if=changes) if changes else Trial(spec=spec)
 
 
 def _checked(terminal: Terminal, text: str, path: str, overrides: list[str]) -> JobSpec:
@@ -145,7 +170,7 @@ def _text(path: str) -> str:
 
 
 def _confirmed(terminal: Terminal, client: Client, spec: JobSpec) -> bool:
-    made = client.plan(Submit(spec=spec.shipped("").to_wire()))
+    made = client.plan(Trial(spec=spec.shipped("").to_wire()))
     for line in plan_lines(terminal, made, moment(client.health()), 5):
         terminal.say(line)
     return terminal.ask(f"submit {show(spec.name)}? {_price(made)}")

@@ -5,12 +5,13 @@ The planner is asked only when something changed that could let a waiting job ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, preempt, proposal, report
+from dsched.scheduler.core import fleet, hazard, ledger, lifecycle, preempt, proposal, report, whatif
 from dsched.scheduler.core.asking import ask, doubted, waiting
+from dsched.scheduler.core.budget import totals
 from dsched.scheduler.core.discount import discounted
 from dsched.scheduler.core.draft import Dice, Draft, insert
 from dsched.scheduler.core.effect import CallLaunch, SendAlert, WakeAt
@@ -98,9 +99,18 @@ def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     state.dirty = state.dirty or answer.more or (bool(decided) and bool(state.waiting or state.moving))
 
 
-def dry_run(state: State, job: Job, policy: Policy, now: Moment, rng: Dice) -> tuple[report.Report, Mapping[str, Any]]:
-    """What would be chosen for this job now, and what there is to tell of its deadline; changes nothing."""
+def dry_run(
+    state: State, job: Job, policy: Policy, now: Moment, rng: Dice, changes: Sequence[whatif.Change] = ()
+) -> tuple[report.Report, Mapping[str, Any]]:
+    """What would be chosen for this job now, and what there is to tell of its deadline; changes nothing.
+
+    With changes: what would be chosen if they were true. Raises Refusal for one that cannot be tried.
+    """
     question = ask(state, [job], policy, now)
+    if changes:
+        question = whatif.applied(question, changes, totals(state, now), policy, now)
+        (job,) = question.jobs
+        state = replace(state, offers=dict(question.offers), pools=dict(question.pools))
     judged = obey.judge(state, job, question, policy, now) if timely(job) else None
     if judged is not None:
         judged = judged.priced(question.scale)

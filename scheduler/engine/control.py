@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -17,6 +17,7 @@ from dsched.scheduler.core.report import to_wire
 from dsched.scheduler.core.snapshot import Job, State
 from dsched.scheduler.core.state import JobState, NodeState
 from dsched.scheduler.core.units import Moment, text
+from dsched.scheduler.core.whatif import Change
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.wire.api import Health, Plan
@@ -45,10 +46,10 @@ class Control:
     async def send(self, message: Message) -> Any:
         return await self._loop.send(message)
 
-    def dry_run(self, spec: Spec) -> Plan:
+    def dry_run(self, spec: Spec, changes: Sequence[Change] = ()) -> Plan:
         now = self.now()
         job = Job(id="", key="", spec=spec, state=JobState.QUEUED, submitted=now)
-        report, more = placing.dry_run(self.state, job, self._loop.policy, now, self._rng)
+        report, more = placing.dry_run(self.state, job, self._loop.policy, now, self._rng, changes)
         return cast(Plan, {**to_wire(report, name=spec.name), **more})
 
     def health(self) -> Health:

@@ -19,7 +19,7 @@ error is {"error": Problem}.
     GET  /v1/jobs/{id}/bill       Bill
     GET  /v1/jobs/{id}/logs       application/x-ndjson of LogLine ?rank=&generation=&offset=&follow=
                                   follow=1 never ends before the job
-    POST /v1/plan                 Submit -> Plan; changes nothing
+    POST /v1/plan                 Trial -> Plan; changes nothing
     GET  /v1/offers?history=      [Offer]
     GET  /v1/nodes                [Node]
     GET  /v1/events               [Event] ?after=&limit=&job=
@@ -69,6 +69,10 @@ class Submit(TypedDict):
     spec: dict[str, Any]  # the JSON form of wire/spec.JobSpec
     key: NotRequired[str]
     plan: NotRequired[str]  # submit only if the plan with this id would still be chosen
+
+
+class Trial(Submit):
+    what_if: NotRequired[list[str]]  # changes to try, see wire/whatif.py: "price*1.2", "gone:aws/use1-az4"
 
 
 class Act(TypedDict):
@@ -203,6 +207,14 @@ class Plan(TypedDict):
     lines: list[Line]  # chosen first, then by expected cost, then the refused
     refused: dict[str, int]  # code -> count
     deadline: NotRequired[Deadline]  # of jobs with a deadline and known work
+    what_if: NotRequired[WhatIf]  # where changes were to be tried
+
+
+class WhatIf(TypedDict):
+    """The same dry run with changes. Its plan's id is not to be pinned: nothing would choose it now."""
+
+    changes: list[str]
+    plan: Plan
 
 
 class Offer(TypedDict):

@@ -172,6 +172,31 @@ async def test_a_plan_can_be_pinned_and_changes_nothing(built: Office, http: htt
     assert problem(await http.post("/v1/jobs", json=wish), 409)["hint"]
 
 
+async def test_a_plan_tries_changes_beside_what_holds_now(built: Office, http: httpx.AsyncClient) -> None:
+    wish = {"spec": SPEC, "what_if": ["gone:use1-az1", "price:*/spot*2"]}
+    plan = (await http.post("/v1/plan", json=wish)).json()
+    told = plan["what_if"]
+    assert (plan["chosen"], plan["lines"][0]["price"]) == ("local/use1-az1/p5.48xlarge/spot", "20.00")
+    assert told["changes"] == wish["what_if"]
+    assert told["plan"]["chosen"] == "local/use1-az4/p5.48xlarge/spot"
+    assert told["plan"]["lines"][0]["price"] == "60.00"
+    assert {line["offer"] for line in told["plan"]["lines"]} == set(built.state.offers)
+    assert plan == {**(await http.post("/v1/plan", json={"spec": SPEC})).json(), "what_if": told}
+    assert built.store.seq == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [("price", "price: it does not say to what"), ("gone:mars", "gone:mars: no pool, zone or region on offer")],
+)
+async def test_a_change_that_cannot_be_tried_is_named_with_the_remedy(
+    http: httpx.AsyncClient, change: str, complaint: str
+) -> None:
+    said = problem(await http.post("/v1/plan", json={"spec": SPEC, "what_if": ["price*2", change]}), 422)
+    assert complaint in said["message"]
+    assert (said["where"], bool(said["hint"])) == ("what_if", True)
+
+
 async def test_a_job_that_waits_behind_one_of_its_kind_is_explained_by_what_holds_now(http: httpx.AsyncClient) -> None:
     for name in ("first", "second"):
         await submit(http, name=name, max_price="1")

@@ -134,6 +134,44 @@ def test_a_plan_of_a_folder_ships_nothing(api: FakeApi, spec: Path) -> None:
     assert [(r.method, r.path) for r in api.seen if r.method != "GET"] == [("POST", "/v1/plan")]
 
 
+def what_if(**changed: Any) -> Any:
+    then = fleet.plan(**changed)
+    return fleet.plan(what_if={"changes": ["gone:use2-az2", "price*1.2"], "plan": then})
+
+
+def test_what_if_shows_before_and_after_side_by_side(api: FakeApi, spec: Path) -> None:
+    lines = [fleet.line(1, verdict="chosen", expected="112.08", why=""), fleet.line(0, verdict="refused", why="gone")]
+    api.on("POST", "/v1/plan", what_if(lines=lines, chosen=fleet.pool(1), summary="the next one: $112.08"))
+    said = dsched("plan", spec, "--what-if", "gone:use2-az2", "--what-if", "price*1.2")
+    assert api.asked("POST", "/v1/plan")[0].json["what_if"] == ["gone:use2-az2", "price*1.2"]
+    assert "what if  gone:use2-az2" in said.out
+    figures = {words[0]: words for text in said.out.splitlines() if (words := text.split())}
+    assert figures["expected"][1:] == ["$81.90", "$112.08"]
+    assert "▶ now      aws/use2-az2" in said.out
+    assert "▶ what if  the next one: $112.08" in said.out
+    assert "--plan" not in said.err  # what would be chosen in another world cannot be submitted
+    assert said.code == 0
+
+
+def test_what_if_in_json_has_both_plans_and_csv_a_row_per_offer(api: FakeApi, spec: Path) -> None:
+    api.on("POST", "/v1/plan", what_if(chosen=None, lines=[fleet.line(0, verdict="refused", code="no-capacity")]))
+    said = dsched("plan", spec, "--what-if", "gone:*", "-o", "json")
+    told = json.loads(said.out)
+    assert (told["chosen"], told["what_if"]["plan"]["chosen"]) == (fleet.pool(0), None)
+    assert said.code == 6
+    rows = dsched("plan", spec, "--what-if", "gone:*", "-o", "csv").out.splitlines()
+    assert rows[0] == "offer,now,price,expected,then,then_price,then_expected,why"
+    assert len(rows) == 1 + len(fleet.plan()["lines"])
+
+
+def test_what_if_does_not_load_what_reads_changes(api: FakeApi, spec: Path) -> None:
+    api.on("POST", "/v1/plan", what_if())
+    code = "import sys; from dsched.scheduler.cli.main import run\n"
+    code += f"code = run(['plan', {str(spec)!r}, '--what-if', 'price*2'])\n"
+    code += "assert code == 0 and not {'numpy', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=30)
+
+
 def test_plan_ends_with_6_when_nothing_fits(api: FakeApi, spec: Path) -> None:
     api.on("POST", "/v1/plan", fleet.plan(chosen=None, summary="no offer fits: 8xB200 in us-*"))
     said = dsched("plan", spec)

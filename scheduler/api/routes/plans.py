@@ -13,6 +13,7 @@ from dsched.scheduler.api.problem import Fault
 from dsched.scheduler.api.route import Call, Route
 from dsched.scheduler.auth.permission import Permission
 from dsched.scheduler.core.job import Spec
+from dsched.scheduler.core.whatif import Change
 from dsched.scheduler.wire import api as wire
 
 
@@ -38,10 +39,31 @@ def read_spec(api: Api, call: Call, body: wire.Submit, *, ships: bool = True) ->
     return spec
 
 
+def read_changes(texts: list[str]) -> tuple[Change, ...]:
+    """The changes to try. Raises Fault 422 with the one that cannot be read."""
+    from dsched.scheduler.wire.document import SpecError
+    from dsched.scheduler.wire.whatif import changes
+
+    try:
+        return changes(texts)
+    except SpecError as error:
+        fault = error.faults[0]
+        raise Fault(422, fault.message, fault.hint, fault.field) from None
+
+
 async def plan(api: Api, call: Call) -> Response:
-    """Where the job would run now, what every other offer lacks, and the expected cost. Changes nothing."""
-    body = await call.read(wire.Submit)
-    return answer.one(api.control.dry_run(read_spec(api, call, body, ships=False)))
+    """Where the job would run now, what every other offer lacks, and the expected cost. Changes nothing.
+
+    With `what_if`, the same beside it for a world in which those changes are true.
+    """
+    body = await call.read(wire.Trial)
+    changes = read_changes(body.get("what_if") or [])
+    spec = read_spec(api, call, body, ships=False)
+    made = api.control.dry_run(spec)
+    if changes:
+        then = api.control.dry_run(spec, changes)
+        made["what_if"] = wire.WhatIf(changes=[change.text for change in changes], plan=then)
+    return answer.one(made)
 
 
 ROUTES: Final = (
@@ -50,7 +72,7 @@ ROUTES: Final = (
         path="/v1/plan",
         permission=Permission.PLAN,
         handler=plan,
-        body=wire.Submit,
+        body=wire.Trial,
         answer=wire.Plan,
         body_max=lambda api: api.limits.spec_bytes,
         counted=True,
