@@ -27,6 +27,7 @@ LEAVE: Final = Millis(15 * MINUTE)  # market: a job leaves a hold so long before
 HANDS: Final = Millis(MINUTE)  # wall: for the checkpoint, the drain and the hands of both
 BUDGET: Final = "held"  # what holds cost is nobody's job
 KIND: Final = "hold"  # of ledger entries
+AS: Final = "held as "  # how the source of a slot's price begins
 ENDS: Final = "its hold ends"  # why a job moves off
 
 
@@ -69,7 +70,7 @@ def marginal(offer: Offer, holds: Sequence[Hold], now: Instant) -> Offer:
     order = sorted(in_force(holds, now), key=_end)
     for place, hold in enumerate(order):
         if hold.covers(offer.pool):
-            source = f"held as {hold.name}: ${text(hold.price)}/h are paid in any case"
+            source = f"{AS}{hold.name}: ${text(hold.price)}/h are paid in any case"
             quote = Quote(price=MicroUsdPerHour(SUNK + STEP * place), at=now, source=source)
             return replace(offer, quote=quote, until=hold.end)
     return offer

@@ -338,7 +338,8 @@ def end(draft: Draft, job: Job, fact: JobFact, why: str, *, exit_code: int | Non
         job, "ended", fact, why=why, nodes=(), next_nodes=(), after=After.NOTHING, ended=draft.now.market, **changed
     )
     state = draft.state
-    for known in (state.reviewed, state.shares, state.revisits, state.due, state.waits, state.said, state.blind):
+    times: tuple[dict[str, Any], ...] = (state.reviewed, state.shares, state.revisits, state.due, state.said)
+    for known in (*times, state.waits, state.blind, state.pondered):
         draft.learn(known, job.id, None)
     release(draft, nodes)
     draft.state.dirty = True

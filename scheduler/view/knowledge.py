@@ -9,7 +9,7 @@ from dsched.scheduler.view import format as f
 from dsched.scheduler.view.column import Column
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import table
-from dsched.scheduler.wire.api import Calibration, CalibrationRow, Commitment, Commitments, Cooling
+from dsched.scheduler.wire.api import Calibration, CalibrationRow, Commitment, Commitments, Cooling, Holding
 
 RELIABILITY: Final[tuple[Column[CalibrationRow], ...]] = (
     Column(
@@ -83,14 +83,34 @@ COMMITMENTS: Final[tuple[Column[Commitment], ...]] = (
 )  # fmt: skip
 
 
+HELD: Final[tuple[Column[Holding], ...]] = (
+    Column(name="name", title="HELD", width=16, flex=True, cell=lambda h, _: show(h["name"]), key=lambda h: h["name"]),
+    Column(name="pool", title="WHERE", width=24, flex=True, cell=lambda h, _: show(h["pool"]), key=lambda h: h["pool"]),
+    Column(
+        name="paid", title="PAID", width=10, align="right",
+        cell=lambda h, _: f.dollars(h["paid"]), key=lambda h: float(h["paid"]),
+    ),
+    Column(
+        name="used", title="USED", width=5, align="right",
+        cell=lambda h, _: f"{h['used']:.0%}", key=lambda h: h["used"],
+    ),
+    Column(
+        name="beside", title="ON DEMAND", width=10, align="right",
+        cell=lambda h, _: f.dollars(h["beside"]), key=lambda h: float(h["beside"]),
+    ),
+)  # fmt: skip
+
+
 def commitments_text(known: Commitments, now: Moment, *, width: int | None, colour: bool) -> list[str]:
     days = f"{known['window_s'] / 86_400:.0f} days"
+    held = ["", *table(HELD, known["held"], now, width=width, colour=colour)] if known["held"] else []
     if not known["rows"]:
-        return [f"no reserved capacity on sale would have cost less than what was paid in the last {days}"]
+        return [f"no reserved capacity on sale would have cost less than what was paid in the last {days}", *held]
     return [
         f"reserved capacity that would have cost less than what was paid in the last {days}",
         "",
         *table(COMMITMENTS, known["rows"], now, width=width, colour=colour),
+        *held,
     ]
 
 

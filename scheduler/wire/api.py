@@ -364,9 +364,20 @@ class Commitment(TypedDict):
     breaks_even: float  # share of the window that a machine must be used to pay
 
 
+class Holding(TypedDict):
+    """Capacity that is held for us, over the window. Dollars as decimal strings."""
+
+    name: str
+    pool: str  # glob over provider/zone/shape
+    paid: str  # in any case
+    used: float  # share of the slots' time, 0..1
+    beside: str  # what ran there would have cost on demand
+
+
 class Commitments(TypedDict):
     window_s: float  # market
     rows: list[Commitment]  # the best first
+    held: list[Holding]
 
 
 class Check(TypedDict):

@@ -15,6 +15,7 @@ from dsched.scheduler.core import hold
 from dsched.scheduler.core.check import EndsSoon, OverQuota, check
 from dsched.scheduler.core.effect import CallLaunch, TellStop
 from dsched.scheduler.core.hold import Hold
+from dsched.scheduler.core.holdings import holdings
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.message import Tick
@@ -22,7 +23,7 @@ from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import Plan
 from dsched.scheduler.core.quota import Left
 from dsched.scheduler.core.report import Why
-from dsched.scheduler.core.snapshot import After
+from dsched.scheduler.core.snapshot import After, LedgerEntry
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, charge, price, to_charge
 from dsched.scheduler.held import read
@@ -96,6 +97,9 @@ def test_the_bill_of_two_hours_by_hand() -> None:
     row = play.job(name)
     assert row.state is JobState.SUCCEEDED
     assert (row.spent, row.baseline) == (charge(hold.SUNK, HOUR), charge(price(98.32), HOUR))
+    (told,) = holdings(LedgerEntry(**entry) for entry in booked)
+    assert (told.name, told.paid, told.share) == ("block", charge(price(100), Millis(2 * HOUR)), 0.25)
+    assert told.beside == row.baseline
 
 
 def test_an_hour_is_booked_once_and_hours_without_a_daemon_are_made_up_for() -> None:

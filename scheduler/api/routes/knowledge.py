@@ -13,7 +13,8 @@ from dsched.scheduler.api.context import Api
 from dsched.scheduler.api.route import Call, Route
 from dsched.scheduler.auth.permission import Permission
 from dsched.scheduler.core.commitment import Paid, advice
-from dsched.scheduler.core.units import HOUR, Instant, Millis, text
+from dsched.scheduler.core.holdings import holdings
+from dsched.scheduler.core.units import HOUR, Instant, Millis, text, to_micro_usd
 from dsched.scheduler.wire import api as wire
 
 WINDOW: Final = Millis(30 * 24 * HOUR)  # market: a month has its quiet weeks in it
@@ -47,7 +48,7 @@ async def calibration(api: Api, call: Call) -> Response:
 
 
 async def commitments(api: Api, call: Call) -> Response:
-    """What reserved machines would have saved, by what the ledger says was paid."""
+    """What reserved machines would have saved, and what those that are held are used for, by the ledger."""
     state, now = api.control.state, api.control.now()
     offers = dict(state.offers)
     booked = await asyncio.to_thread(lambda: api.queries.ledger(since=Instant(now.market - WINDOW)))
@@ -71,7 +72,17 @@ async def commitments(api: Api, call: Call) -> Response:
         )
         for one in found
     ]
-    return answer.one(wire.Commitments(window_s=WINDOW / 1000, rows=rows))
+    held = [
+        wire.Holding(
+            name=one.name,
+            pool=one.pool,
+            paid=text(to_micro_usd(one.paid)),
+            used=one.share,
+            beside=text(to_micro_usd(one.beside)),
+        )
+        for one in holdings(booked)
+    ]
+    return answer.one(wire.Commitments(window_s=WINDOW / 1000, rows=rows, held=held))
 
 
 ROUTES: Final = (
