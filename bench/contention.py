@@ -5,7 +5,9 @@ one to four hundred hours of work, some with deadlines. Made up, and harder than
 than is wanted.
 
 The bound is Lagrangian: pools charge a toll per machine, every job takes the cheapest offer with tolls, and whatever
-the tolls are, that sum less what full pools would collect is below every plan's cost. A subgradient search raises it.
+the tolls are, that sum less what full pools would collect is below every plan's cost. A pool of three machines has room
+for one gang of two and for no gang of four, so pools charge tolls per whole pair and per whole four as well (the
+rounding cuts of Chvatal and Gomory). A subgradient search raises the bound.
 """
 
 from __future__ import annotations
@@ -31,6 +33,13 @@ from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, Moment, p
 
 NOW: Final = Moment(wall=Instant(0), market=Instant(1_000 * HOUR))
 PENALTY: Final = 5.0  # times its best offer, for a job that is not placed
+SIZES: Final = (1, 2, 4, 8, 16, 32)  # machines of a gang
+PARTS: Final = (1, 2, 4)  # machines that one toll is for: no pool has room for more than six
+DRAWN: Final = np.array([[size // part for part in PARTS] for size in SIZES], np.float64)  # [G, P] tolls of a gang
+BUNDLE: Final = 10  # like jobs that are one in the cheap rounds of the search for tolls
+CHEAP: Final = 15  # such rounds for each that takes all jobs
+STEPS: Final = (0.2, 0.0003)  # of the cheap rounds, first and last: shares of what a machine there costs a mean job
+POLISH: Final = (0.001, 0.0001)  # of the others
 CHIPS: Final = (
     ("T4", 16, 65), ("V100", 16, 125), ("A10G", 24, 70), ("L4", 24, 121), ("L40S", 48, 362), ("A100-40", 40, 312),
     ("A100-80", 80, 312), ("H100", 80, 989), ("H200", 141, 989), ("B200", 180, 2250),
@@ -103,6 +112,9 @@ class Block:
     nodes: NDArray[np.float32]  # [F]
     cost: NDArray[np.float32]  # [J, F] dollars; inf: not in time
     penalty: NDArray[np.float32]  # [J]
+    count: NDArray[np.float64]  # [J] jobs that each stands for
+    mean: NDArray[np.float64]  # [F] dollars, of all jobs
+    gang: NDArray[np.int64]  # [F] size and pool in one number
 
 
 class Contest:
@@ -124,6 +136,7 @@ class Contest:
         work = np.array([asked.work for asked in equals])[:, None]
         due = [np.inf if a.job.spec.deadline is None else (a.job.spec.deadline - NOW.market) / HOUR for a in equals]
         cost = (terms.fixed + terms.rate * work) / 1e6
+        mean = cost.mean(axis=0)
         late = terms.boot + work / terms.pace > np.array(due)[:, None]
         penalty = cost.min(axis=1) * PENALTY
         cost[late] = np.inf
@@ -133,6 +146,9 @@ class Contest:
             terms.nodes.astype(np.float32),
             cost.astype(np.float32),
             penalty.astype(np.float32),
+            np.ones(len(equals)),
+            mean,
+            np.searchsorted(SIZES, terms.nodes) * len(self.free) + lanes.rows,
         )
 
     def cost(self, placements: Iterable[Placement]) -> float:
@@ -146,37 +162,87 @@ class Contest:
                 total += float(block.penalty[at]) if row is None else float(block.cost[at, place[row]])
         return total
 
-    def bound(self, rounds: int, step: float = 0.03) -> float:
+    def bound(self, rounds: int) -> float:
         """A cost that no plan can be below, dollars; the more rounds, the closer to the best plan's.
 
-        Subgradients of the dual, in steps scaled by their own running size (Adam; Kingma and Ba 2015), falling to 0.
-        `step` is in units of the mean cost of a job.
+        Most rounds are cheap ones, over bundles of like jobs without their deadlines: they find where tolls belong.
+        The rest are over all jobs, and only these bound.
         """
-        toll, mean, square, best = np.zeros(len(self.free)), 0.0, 0.0, -np.inf
-        unit = step * float(np.mean(np.concatenate([block.penalty for block in self.blocks]))) / PENALTY
-        for turn in range(1, rounds + 1):
-            value, used = self._relaxed(toll)
-            best = max(best, value)
-            slope = used - self.free
-            slope[(toll <= 0) & (slope < 0)] = 0.0
-            mean = 0.9 * mean + 0.1 * slope
-            square = 0.99 * square + 0.01 * slope * slope
-            size = np.sqrt(square / (1 - 0.99**turn)) + 1e-9
-            toll = np.maximum(0.0, toll + unit * (1 - turn / (rounds + 1)) * mean / (1 - 0.9**turn) / size)
+        full = np.stack([self.free // part for part in PARTS])  # [P, O]
+        bundles = [_bundles(block) for block in self.blocks]
+        toll, _ = self._search(bundles, np.zeros_like(full), full, CHEAP * rounds, STEPS)
+        _, best = self._search(self.blocks, toll, full, rounds, POLISH)
         return best
 
-    def _relaxed(self, toll: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Every job at its cheapest with tolls: the bound at these tolls, and the machines taken per pool."""
-        used = np.zeros(len(self.free))
-        value = -float(toll @ self.free)
+    def _search(
+        self,
+        blocks: Sequence[Block],
+        toll: NDArray[np.float64],
+        full: NDArray[np.float64],
+        rounds: int,
+        steps: tuple[float, float],
+    ) -> tuple[NDArray[np.float64], float]:
+        """The best tolls of so many rounds, and their bound.
+
+        Subgradients of the dual in steps scaled by their own running size (Adam; Kingma and Ba 2015) that shrink
+        geometrically, and are larger where machines are dear. Sizes are forgotten as fast as directions, or early
+        rounds keep late steps too small.
+        """
+        mean, square, best, found = 0.0, 0.0, -np.inf, toll
+        (first, last), unit = steps, self._unit()
+        for turn in range(1, rounds + 1):
+            value, used = _relaxed(blocks, toll, full)
+            if value > best:
+                best, found = value, toll
+            slope = used - full
+            slope[(toll <= 0) & (slope < 0)] = 0.0
+            mean = 0.9 * mean + 0.1 * slope
+            square = 0.9 * square + 0.1 * slope * slope
+            step = unit * first * (last / first) ** (turn / rounds)
+            toll = np.maximum(0.0, toll + step * mean / (np.sqrt(square * (1 - 0.9**turn)) + 1e-9))
+        return found, best
+
+    def _unit(self) -> NDArray[np.float64]:
+        """What a machine of each pool costs the mean job that may use it, dollars. [O]"""
+        paid, jobs = np.zeros(len(self.free)), np.full(len(self.free), 1e-9)
         for block in self.blocks:
-            paid = block.cost + (block.nodes * toll[block.rows].astype(np.float32))
-            at = paid.argmin(axis=1)
-            least = paid[np.arange(len(at)), at]
-            placed = least < block.penalty
-            value += float(np.where(placed, least, block.penalty).sum(dtype=np.float64))
-            np.add.at(used, block.rows[at[placed]], block.nodes[at[placed]])
-        return value, used
+            paid[block.rows] += block.mean * len(block.jobs)
+            jobs[block.rows] += block.nodes * len(block.jobs)
+        return paid / jobs
+
+
+def _bundles(block: Block) -> Block:
+    """Its jobs by work, BUNDLE at a time, as if each bundle could be split at will."""
+    order = np.argsort(block.penalty)
+    each = np.array_split(order, -(-len(order) // BUNDLE))
+    in_time = np.where(np.isfinite(block.cost), block.cost, block.penalty[:, None])
+    return Block(
+        [block.jobs[one[0]] for one in each],
+        block.rows,
+        block.nodes,
+        np.stack([in_time[one].mean(axis=0) for one in each]),
+        np.stack([block.penalty[one].mean() for one in each]),
+        np.array([len(one) for one in each], np.float64),
+        block.mean,
+        block.gang,
+    )
+
+
+def _relaxed(
+    blocks: Sequence[Block], toll: NDArray[np.float64], full: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Every job at its cheapest with tolls [P, O]: the bound at these tolls, and what is taken of each pool."""
+    charged = (DRAWN @ toll).astype(np.float32).ravel()  # [G * O]
+    gangs = np.zeros(len(charged))
+    value = -float((toll * full).sum())
+    for block in blocks:
+        paid = block.cost + charged[block.gang]
+        at = paid.argmin(axis=1)
+        least = paid[np.arange(len(at)), at]
+        placed = least < block.penalty
+        value += float((np.where(placed, least, block.penalty) * block.count).sum(dtype=np.float64))
+        np.add.at(gangs, block.gang[at[placed]], block.count[placed])
+    return value, DRAWN.T @ gangs.reshape(len(SIZES), -1)
 
 
 def first_come(question: Question, policy: Policy) -> list[Placement]:

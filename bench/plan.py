@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -72,12 +72,13 @@ def jobs(count: int, *, choosy: bool = True) -> tuple[Job, ...]:
     )
 
 
-def best_ms(work: Callable[[], object]) -> float:
+def best_ms(work: Callable[[], object], clock: Callable[[], float] = perf_counter) -> float:
+    """`clock=process_time`: what it takes of this process alone, whatever else the machine does."""
     times = []
     for _ in range(RUNS):
-        began = perf_counter()
+        began = clock()
         work()
-        times.append(perf_counter() - began)
+        times.append(clock() - began)
     return min(times) * 1e3
 
 
@@ -134,23 +135,26 @@ def contest(count: int, offers: int, rounds: int) -> None:
     def ask(what: Question) -> Callable[[], Plan]:
         return lambda: plan(what, policy, now=contention.NOW, rng=random.Random(0))
 
-    loop, cold, cached, row = best_ms(calibrate), best_ms(ask(question)), best_ms(ask(ready)), best_ms(ask(one))
+    loop, cold, row = best_ms(calibrate), best_ms(ask(question)), best_ms(ask(one))
+    cpu_loop, cpu, cached = (best_ms(work, process_time) for work in (calibrate, ask(question), ask(ready)))
     judge = contention.Contest(question, policy)
     ours = judge.cost(ask(ready)().placements)
     fifo = judge.cost(contention.first_come(ready, policy))
     bound = judge.bound(rounds)
     name = f"{count:,} jobs x {offers:,} offers"
     print(f"{cold:9.1f} ms  {name}: full pass, all new ({cold / loop:.1f} calibration loops of {loop:.0f} ms)")
-    print(f"{cached:9.1f} ms  {name}: full pass, the market's columns made before")
+    print(f"{cpu:9.1f} ms  {name}: of CPU time ({cpu / cpu_loop:.1f} such loops)")
+    print(f"{cached:9.1f} ms  {name}: of CPU time, the market's columns made before")
     apart = f"one job after the other, reckoned from one of them; x {row * count / cold:,.0f}"
     print(f"{row * count / 1e3:9.1f} s   {name}: {apart}")
     dearer = f"first come, first served costs {fifo / ours - 1:.0%} more"
-    print(f"{ours / bound - 1:9.2%}     {name}: over the dual bound ({rounds} rounds); {dearer}")
+    print(f"{ours / bound - 1:9.2%}     {name}: over the dual bound, at most ({rounds} rounds); {dearer}")
     over, saved = 100 * (ours / bound - 1), 100 * (1 - ours / fifo)
     hand_over(
         [
             Figure(name=f"{name}: full pass", value=cold, unit="ms", goal=250, limit=loop, beside="calibration loop"),
-            Figure(name=f"{name}: over the dual bound", value=over, unit="%"),
+            Figure(name=f"{name}: CPU time", value=cpu, unit="ms", goal=250, limit=cpu_loop, beside="calibration loop"),
+            Figure(name=f"{name}: over the dual bound", value=over, unit="%", goal=1.5, note="of a bound, not a plan"),
             Figure(name=f"{name}: saved against first come", value=saved, unit="%", goal=5, at_least=True),
         ]
     )
@@ -187,7 +191,7 @@ def main() -> None:
             print(f"{taken:9.1f} ms  {name}")
             hand_over([Figure(name=name, value=taken, unit="ms", goal=100)])
     contest(1_000, 2_000, rounds=400)
-    contest(10_000, 10_000, rounds=600)
+    contest(10_000, 10_000, rounds=400)
 
 
 if __name__ == "__main__":
