@@ -34,6 +34,8 @@ def totals(state: State, now: Moment) -> dict[str, tuple[Charge, Charge]]:
 
 def room(state: State, now: Moment) -> dict[str, Charge | None]:
     """Per budget: what may still be promised; None is no limit."""
+    if all(budget.limit is None for budget in state.budgets.values()):
+        return dict.fromkeys(state.budgets)
     sums = totals(state, now)
     return {name: left(budget, *sums[name]) for name, budget in state.budgets.items()}
 

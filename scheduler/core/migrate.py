@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Final
 
 from dsched.scheduler.core import feasible, taking
@@ -50,10 +51,14 @@ def review(draft: Draft) -> None:
     """Look at running jobs whose turn it is, and move those for which it pays."""
     state, now = draft.state, draft.now.market
     due = [name for name in state.active if _mine(job := state.jobs[name]) and now >= _turn(state, job, draft.policy)]
-    due.sort(key=lambda name: (_turn(state, state.jobs[name], draft.policy), name))
-    for name in due[:LOOKS_MAX]:
-        draft.learn(state.revisits, name, Instant(now + draft.policy.revisit))
-        _review(draft, state.jobs[name])
+    first = nsmallest(LOOKS_MAX, due, key=lambda name: (_turn(state, state.jobs[name], draft.policy), name))
+    jobs = [state.jobs[name] for name in first]
+    question: Question | None = None
+    for job in jobs:
+        question = question or ask(state, jobs, draft.policy, draft.now)  # it sums up all nodes: once, if nobody moves
+        draft.learn(state.revisits, job.id, Instant(now + draft.policy.revisit))
+        if _review(draft, job, question):
+            question = None
 
 
 def _mine(job: Job) -> bool:
@@ -75,19 +80,22 @@ def held(state: State, job: Job, policy: Policy, now: Moment) -> bool:
     return now.market - attempt.decided.market < policy.move_cooldown or job.moves - job.interruptions >= earned
 
 
-def _review(draft: Draft, job: Job) -> None:
+def _review(draft: Draft, job: Job, question: Question) -> bool:
+    """Whether it moves."""
     state, policy, now = draft.state, draft.policy, draft.now
     nodes = own(state, job)
     if len(nodes) < len(job.nodes) or not nodes or held(state, job, policy, now):
-        return
-    question = with_own(ask(state, [job], policy, now), state, job)
+        return False
+    question = with_own(question, state, job)
     found = [c for c in options(job, question, policy, now) if _may(draft, job, question, c)]
     move = better(found, f"{nodes[0].pool.id}*{len(nodes)}", _ran(job, now), policy.move_margin)
-    if move is not None and move.choice.pool != nodes[0].pool:
-        chosen = placement(job, move.choice, question)
-        told = account(job, move.choice, move.why, question, policy, now, reuse=len(chosen.reuse))
-        job = draft.job(job, "migrating", after=After.MOVE, why=move.why)
-        taking.take(draft, job, chosen, told)
+    if move is None or move.choice.pool == nodes[0].pool:
+        return False
+    chosen = placement(job, move.choice, question)
+    told = account(job, move.choice, move.why, question, policy, now, reuse=len(chosen.reuse))
+    job = draft.job(job, "migrating", after=After.MOVE, why=move.why)
+    taking.take(draft, job, chosen, told)
+    return True
 
 
 def better(found: Sequence[Choice], here: str, ran: float, margin: float) -> Move | None:

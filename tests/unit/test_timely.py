@@ -14,10 +14,11 @@ from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices
 from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.message import Action, Refusal, Restarted
-from dsched.scheduler.core.snapshot import After, Progress
+from dsched.scheduler.core.message import Action, Place, Refusal, Restarted
+from dsched.scheduler.core.placement import Question
+from dsched.scheduler.core.snapshot import After, Job, Progress, State
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.timely import rule
+from dsched.scheduler.core.timely import obey, rule
 from dsched.scheduler.core.timely.look import look
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
 from tests.support.stage import H100, P5, Stage, offer, spec
@@ -268,6 +269,24 @@ def test_a_job_that_waits_is_asked_again_only_for_news_of_its_pools() -> None:
     assert s.state.revisits["j1"] > asked
     s.offers(offer(A, 10.2, free=8), offer(B, 9.0, free=0), on_demand())
     assert pool(s) == SPOT
+
+
+def test_a_pass_that_moves_nobody_asks_for_the_world_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = stage(offer(A, 10.0), on_demand())
+    for name in ("j1", "j2", "j3"):
+        s.submit(wish(work=10, within=30))
+        s.hello(*s.launch())
+        s.started(name)
+    asked: list[int] = []
+
+    def counted(state: State, jobs: list[Job], *more: Any) -> Question:
+        asked.append(len(jobs))
+        return ask(state, jobs, *more)
+
+    monkeypatch.setattr(obey, "ask", counted)
+    s.state.due.update(dict.fromkeys(("j1", "j2", "j3"), s.now.market))
+    s.tell(Place())
+    assert asked == [3]
 
 
 def test_of_a_job_that_is_over_nothing_is_remembered() -> None:

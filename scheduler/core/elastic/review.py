@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from dsched.scheduler.core import feasible
@@ -73,11 +74,14 @@ def review(draft: Draft) -> None:
         for name in state.active
         if _elastic(job := state.jobs[name]) and now >= state.reviewed.get(name, _begun(job))
     ]
-    due.sort(key=lambda name: (state.reviewed.get(name, _begun(state.jobs[name])), name))
-    for name in due[:REVIEWS_MAX]:
-        job = state.jobs[name]
-        changed = _review(draft, job)
-        draft.learn(state.reviewed, name, Instant(now + (DWELL if changed else LOOK)))
+    turn = {name: state.reviewed.get(name, _begun(state.jobs[name])) for name in due}
+    jobs = [state.jobs[name] for name in nsmallest(REVIEWS_MAX, due, key=lambda name: (turn[name], name))]
+    question: Question | None = None
+    for job in jobs:
+        question = question or ask(state, jobs, draft.policy, draft.now)  # it sums up all nodes: once, if none changes
+        changed = _review(draft, job, question)
+        question = None if changed else question
+        draft.learn(state.reviewed, job.id, Instant(now + (DWELL if changed else LOOK)))
 
 
 def _elastic(job: Job) -> bool:
@@ -91,12 +95,12 @@ def _begun(job: Job) -> Instant:
     return Instant((job.started or 0) + LOOK)
 
 
-def _review(draft: Draft, job: Job) -> bool:
+def _review(draft: Draft, job: Job, question: Question) -> bool:
     state = draft.state
     nodes = own(state, job)
     if len(nodes) < len(job.nodes) or not nodes:
         return False
-    question = with_own(ask(state, [job], draft.policy, draft.now), state, job)
+    question = with_own(question, state, job)
     found = [
         choice
         for choice in options(job, question, draft.policy, draft.now)

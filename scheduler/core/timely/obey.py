@@ -263,26 +263,31 @@ def all_due(draft: Draft) -> None:
 def revisit(draft: Draft) -> None:
     """Look again at the jobs that are due: they stay, move, or stop to wait."""
     state = draft.state
-    for name in list(state.due)[:REVISITS]:
+    names = list(state.due)[:REVISITS]
+    jobs = [job for name in names if (job := state.jobs.get(name)) is not None and timely(job)]
+    question: Question | None = None
+    for name in names:
         draft.learn(state.due, name, None)
-        job = state.jobs.get(name)
-        if job is not None and timely(job) and job.after is After.NOTHING:
-            _revisit(draft, job)
+    for job in jobs:
+        question = question or ask(state, jobs, draft.policy, draft.now)  # sums up all nodes: once, if all stay
+        if job.after is After.NOTHING and _revisit(draft, job, question):
+            question = None
     state.dirty = state.dirty or bool(state.due)
 
 
-def _revisit(draft: Draft, job: Job) -> None:
+def _revisit(draft: Draft, job: Job, question: Question) -> bool:
+    """Whether anything changed but the time of the next look."""
     running = job.state is JobState.RUNNING and not job.next_nodes
     booting = job.state is JobState.STARTING and bool(job.next_nodes) and lifecycle.quiet(draft, job)
     if not (running or booting or job.state is JobState.STARTING):
-        return
-    question = ask(draft.state, [job], draft.policy, draft.now)
+        return False
     judged = judge(draft.state, job, question, draft.policy, draft.now)
     if judged is None:
-        return
+        return False
     if not judged.moves or not (running or (booting and judged.decision.why.net)):
         _look_again(draft, job, judged)
-    elif booting:
+        return False
+    if booting:
         lifecycle.unplace(draft, job, f"given up before it was up: {_why(judged)}")
         _carry_out(draft, draft.state.jobs[job.id], judged, ask(draft.state, [job], draft.policy, draft.now))
     elif judged.decision.target is None:
@@ -291,6 +296,7 @@ def _revisit(draft: Draft, job: Job) -> None:
     else:
         job = draft.job(job, "migrating", after=After.MOVE, why=f"moves: {_why(judged)}")
         _carry_out(draft, job, judged, question)
+    return True
 
 
 def told(judged: Judged | None) -> Mapping[str, Any]:
