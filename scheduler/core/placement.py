@@ -41,7 +41,7 @@ class Policy:
 
     name: str = "least-cost"  # in every report, so that a stored decision tells which rules made it
     stale_after: Millis = Millis(2 * HOUR)
-    """Market. An older quote of spot is refused. Spot prices move a few times a day; two hours forgive one missed refresh."""
+    """Market. An older quote of spot is refused. Its prices move a few times a day; this forgives one missed refresh."""
     stale_list: Millis = Millis(7 * 24 * HOUR)
     """Market. The same for on-demand and reserved: list prices move a few times a year, and a job whose deadline is
     near must be able to buy while nobody answers for prices."""
@@ -78,13 +78,13 @@ class Policy:
     deadline_policy: str = "slack"
     """What decides for jobs with a deadline and known work, within the safety net; see deadline/policies.py."""
     revisit: Millis = Millis(10 * MINUTE)
-    """Market. A job with a deadline is looked at again after this at the latest: what the published rules reckon with."""
+    """Market. A job with a deadline is looked at again after this at the latest: as the published rules have it."""
     revisit_wall: Millis = Millis(SECOND // 2)
     """Wall. And not sooner than this, however fast the market of an embedded cloud runs."""
     launch_fails: Millis = Millis(MINUTE)
     """Wall. A launch that fails is seen to fail within this: two time limits of a provider's call."""
     stretch: float = 1.25
-    """The safety net reckons with changeovers this many times their 90th percentile: the promise is kept up to there."""
+    """The safety net reckons with this many times the 90th percentile of changeovers: the promise holds up to there."""
     move_margin: float = 0.03
     """Share of what staying is expected to cost that a move must save beyond its own cost: less is within our error."""
     move_cooldown: Millis = Millis(30 * MINUTE)
