@@ -41,7 +41,7 @@ class Policy:
 
     name: str = "least-cost"  # in every report, so that a stored decision tells which rules made it
     stale_after: Millis = Millis(2 * HOUR)
-    """Market. An older quote of spot is refused. Its prices move a few times a day; this forgives one missed refresh."""
+    """Market. An older quote of spot is refused. Prices move a few times a day; one missed refresh is forgiven."""
     stale_list: Millis = Millis(7 * 24 * HOUR)
     """Market. The same for on-demand and reserved: list prices move a few times a year, and a job whose deadline is
     near must be able to buy while nobody answers for prices."""

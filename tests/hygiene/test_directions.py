@@ -13,8 +13,8 @@ from tests.support.checkout import files, text
 
 _CORE = {  # arithmetic and data; nothing here reads a clock, a file, a socket or dice
     "__future__", "bisect", "collections", "collections.abc", "copy", "dataclasses", "decimal", "enum", "fnmatch",
-    "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math", "numpy", "numpy.typing", "operator", "re",
-    "statistics", "string", "types", "typing",
+    "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math", "numpy", "numpy.typing", "operator",
+    "re", "statistics", "string", "types", "typing",
 }  # fmt: skip
 _THE_AGENTS_OWN = "dsched.jobs.agent"
 
