@@ -88,6 +88,19 @@ def test_an_old_outlook_serves_until_the_next_is_made(tmp_path: Path) -> None:
     assert deadline_of(s)["policy"] == "slack"
 
 
+def test_a_short_job_that_asks_for_the_next_outlook_asks_for_the_long_ones_of_its_class_too(tmp_path: Path) -> None:
+    s = stage()
+    s.submit(wish(work=30, within=90))
+    request = asked(s)
+    s.tell(MarketForeseen(request=request, foreseen=made(request, tmp_path)))
+    s.state.revisits.clear()  # the long one is not looked at first
+    s.now = replace(s.now, market=Instant(s.now.market + 7 * HOUR))
+    s.offers(offer(A, 10.0), offer(B, 12.0), on_demand())
+    s.submit(wish(work=9, within=19))
+    again = asked(s)
+    assert (again.base, again.horizon, again.slack_max) == (request.base, request.horizon, request.slack_max)
+
+
 def test_an_outlook_that_could_not_be_made_is_asked_for_again() -> None:
     s = stage()
     s.submit(wish(work=10, within=20))

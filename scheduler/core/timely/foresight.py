@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -73,6 +73,11 @@ class Foreseen:
 
     def covers(self, wanted: Request) -> bool:
         return self.request.horizon >= wanted.horizon and self.request.slack_max >= wanted.slack_max
+
+    def with_spans(self, wanted: Request) -> Request:
+        """What to ask for instead, so that whoever this one serves is served by the next."""
+        horizon, slack = max(self.request.horizon, wanted.horizon), max(self.request.slack_max, wanted.slack_max)
+        return replace(wanted, horizon=horizon, slack_max=slack)
 
 
 def request(seen: Observation) -> Request | None:

@@ -96,7 +96,10 @@ def _foreseen(state: State, seen: Observation, policy: Policy) -> tuple[Foreseen
         return None, None
     wanted = request(seen)
     known: Foreseen | None = state.outlooks.get(wanted.base) if wanted else None
-    if wanted is None or known is None or not known.covers(wanted):
+    if wanted is None or known is None:
+        return None, wanted
+    wanted = known.with_spans(wanted)
+    if not known.covers(wanted):
         return None, wanted
     return known, wanted if known.stale <= seen.now else None
 
