@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.deadline.outlook import Library, Outlook
 from dsched.scheduler.core.deadline.table import STRIDE
 from dsched.scheduler.core.effect import Foresee
@@ -17,7 +18,8 @@ from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.sighting import Sight, Sighting
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely.foresight import Foreseen, Request
-from dsched.scheduler.core.units import HOUR, MINUTE, Instant, price
+from dsched.scheduler.core.timely.obey import judge
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, price
 from dsched.scheduler.engine.foresee import Foreseer
 from dsched.scheduler.engine.journal import Journal
 from dsched.scheduler.engine.seer import foreseen
@@ -56,6 +58,20 @@ def test_jobs_of_a_class_share_one_request() -> None:
     s.submit(wish(work=10, within=20))
     s.submit(wish(work=9, within=19))
     assert s.asked(Foresee) == []
+
+
+def test_a_job_stays_in_its_class_when_it_runs_and_when_its_checkpoint_interval_changes() -> None:
+    s = stage()
+    s.run(wish(work=10, within=20))
+    classes = set()
+    for interval in (MINUTE, 20 * MINUTE, 90 * MINUTE):
+        s.state.intervals["j1"] = Millis(interval)
+        judged = judge(s.state, s.job(), ask(s.state, [s.job()], s.policy, s.now), s.policy, s.now)
+        assert judged is not None
+        assert judged.wanted is not None
+        classes.add(judged.wanted.base)
+    s.submit(wish(work=10, within=20))
+    assert classes == {s.state.blind["j2"]}
 
 
 def test_with_an_outlook_the_named_policy_decides_and_prices_the_slack(tmp_path: Path) -> None:

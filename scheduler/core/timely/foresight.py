@@ -80,15 +80,18 @@ class Foreseen:
         return replace(wanted, horizon=horizon, slack_max=slack)
 
 
-def request(seen: Observation) -> Request | None:
-    """What this job's class asks for. None: there is no spot to foresee anything of."""
+def request(seen: Observation, rework: float = 0.0) -> Request | None:
+    """What this job's class asks for. None: there is no spot to foresee anything of.
+
+    `rework`: s of every changeover that are work done twice. It comes and goes with the job's state, the class stays.
+    """
     zones, job = _zones(seen), seen.job
     if not zones:
         return None
     sure = [o.price / o.speed for o in seen.options if o.market is not Market.SPOT]
     on_demand = min(sure, default=DEAR * max(zone.price / zone.speed for zone in zones))
     delays = sorted(o.changeover for o in seen.options if o.market is Market.SPOT)
-    changeover = _rounded(max(CHANGEOVER_MIN, delays[len(delays) // 2]), CHANGEOVER_STEP)
+    changeover = _rounded(max(CHANGEOVER_MIN, delays[len(delays) // 2] - rework), CHANGEOVER_STEP)
     left = max(1.0, job.deadline - seen.now)
     known = (
         [(zone.pool, zone.nodes) for zone in zones],

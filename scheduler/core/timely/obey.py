@@ -75,7 +75,7 @@ def judge(state: State, job: Job, question: Question, policy: Policy, now: Momen
     seen = look(state, job, question, policy, now)
     if seen is None:
         return None
-    ahead, wanted = _foreseen(state, seen.observation, policy)
+    ahead, wanted = _foreseen(state, seen, policy)
     soon = wanted is not None and wanted.base not in state.unforeseen
     observation = replace(seen.observation, outlook=ahead and ahead.outlook)
     terms = Terms(rework=seen.uncommitted, hold=held(state, job, policy, now), foreseen=ahead is not None, soon=soon)
@@ -90,18 +90,18 @@ def judge(state: State, job: Job, question: Question, policy: Policy, now: Momen
     )
 
 
-def _foreseen(state: State, seen: Observation, policy: Policy) -> tuple[Foreseen | None, Request | None]:
+def _foreseen(state: State, seen: Look, policy: Policy) -> tuple[Foreseen | None, Request | None]:
     """What was foreseen for this job's class, and what should be: an old outlook serves until the new one is made."""
     if policy.deadline_policy not in FORESIGHTED:
         return None, None
-    wanted = request(seen)
+    wanted = request(seen.observation, seen.uncommitted)
     known: Foreseen | None = state.outlooks.get(wanted.base) if wanted else None
     if wanted is None or known is None:
         return None, wanted
     wanted = known.with_spans(wanted)
     if not known.covers(wanted):
         return None, wanted
-    return known, wanted if known.stale <= seen.now else None
+    return known, wanted if known.stale <= seen.observation.now else None
 
 
 # -- jobs that need a place -----------------------------------------------------------------------------------------
