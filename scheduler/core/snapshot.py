@@ -347,7 +347,7 @@ class State:
     revisits: dict[str, Instant] = field(default_factory=dict)  # job -> market: its deadline policy is asked again then
     due: dict[str, Instant] = field(default_factory=dict)  # jobs whose revisit time has come, oldest first
     outlooks: dict[str, Any] = field(default_factory=dict)  # class of jobs -> timely.foresight.Foreseen
-    foreseeing: dict[str, Instant] = field(default_factory=dict)  # class -> wall: when its outlook was asked for
+    foreseeing: dict[str, Instant] = field(default_factory=dict)  # class -> wall: it is not asked for again before
     unforeseen: dict[str, bool] = field(default_factory=dict)  # classes of which no outlook could be made, last time
     blind: dict[str, str] = field(default_factory=dict)  # job -> class: decided without its outlook
     promised: dict[str, tuple[str, Instant]] = field(default_factory=dict)  # node -> job it is freed for, until

@@ -17,6 +17,7 @@ from dsched.scheduler.core.effect import Foresee
 from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.sighting import Sight, Sighting
 from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.timely import obey
 from dsched.scheduler.core.timely.foresight import Foreseen, Request
 from dsched.scheduler.core.timely.obey import judge
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, price
@@ -126,6 +127,32 @@ def test_an_outlook_that_could_not_be_made_is_asked_for_again() -> None:
     s.submit(wish(work=9, within=19))
     assert s.asked(Foresee)
     assert deadline_of(s)["policy"] == "up"  # which needs none
+
+
+def test_an_outlook_is_not_asked_for_twice_while_the_worker_has_the_question_unless_it_is_lost() -> None:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    request = asked(s)
+    s.wait(2 * MINUTE)
+    s.submit(wish(work=9, within=19))
+    assert s.asked(Foresee) == []
+    s.now = replace(s.now, wall=Instant(s.now.wall + obey.UNANSWERED))
+    s.submit(wish(work=9, within=18))
+    assert asked(s).base == request.base
+
+
+def test_the_outlook_that_was_used_least_lately_makes_room(tmp_path: Path) -> None:
+    s = stage()
+    s.submit(wish(work=10, within=20))
+    mine = made(asked(s), tmp_path)
+    s.tell(MarketForeseen(request=mine.request, foreseen=mine))
+    others = [replace(mine, request=replace(mine.request, base=f"class{n}")) for n in range(obey.OUTLOOKS)]
+    for n, other in enumerate(others):
+        s.submit(wish(work=9, within=19, name=f"n{n}"))  # uses its own
+        s.tell(MarketForeseen(request=other.request, foreseen=other))
+    assert len(s.state.outlooks) == obey.OUTLOOKS
+    assert mine.request.base in s.state.outlooks
+    assert "class0" not in s.state.outlooks
 
 
 def journal_of_a_week(folder: Path, now: int) -> None:

@@ -32,7 +32,8 @@ from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, rule
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis, Moment
 
 OUTLOOKS: Final = 16  # classes whose outlook is kept, each of some 10 MB
-ASK_AGAIN: Final = Millis(30 * SECOND)  # wall: a worker that has not answered by then is asked again
+ASK_AGAIN: Final = Millis(30 * SECOND)  # wall: between the answer that there is none and the next question
+UNANSWERED: Final = Millis(OUTLOOKS * 60 * SECOND)  # wall: a lone worker with a full queue takes no longer
 JUDGED: Final = 4  # waiting jobs asked about in one pass, each in some 5 ms: everybody else waits so long at most
 REVISITS: Final = 4  # jobs looked at again in one pass, each in milliseconds; the others in the next
 SAID: Final = Millis(HOUR)  # market: a job that waits on and on says so again after this, with its new figures
@@ -203,16 +204,29 @@ def _look_again(draft: Draft, job: Job, judged: Judged) -> None:
 def _ask_ahead(draft: Draft, job: Job, judged: Judged) -> None:
     wanted, state, now = judged.wanted, draft.state, draft.now
     draft.learn(state.blind, job.id, wanted.base if wanted is not None and judged.used is None else None)
-    if wanted is None or now.wall - state.foreseeing.get(wanted.base, -ASK_AGAIN) < ASK_AGAIN:
+    if judged.used is not None:
+        _used(draft, judged.used.base)
+    if wanted is None or now.wall < state.foreseeing.get(wanted.base, now.wall):
         return
-    draft.learn(state.foreseeing, wanted.base, now.wall)
+    draft.learn(state.foreseeing, wanted.base, Instant(now.wall + UNANSWERED))
     draft.do(Foresee(request=wanted))
 
 
+def _used(draft: Draft, base: str) -> None:
+    """The table is in the order of last use: the first is dropped first."""
+    kept = draft.state.outlooks
+    known: Foreseen | None = kept.get(base)
+    if known is not None and next(reversed(kept)) != base:
+        draft.learn(kept, base, None)
+        draft.learn(kept, base, known)
+
+
 def foreseen(draft: Draft, message: MarketForeseen) -> None:
-    """An outlook is made, or none can be: who decided without one looks again. The newest OUTLOOKS are kept."""
+    """An outlook is made, or none can be: who decided without one looks again. OUTLOOKS are kept, those used last."""
     state, base = draft.state, message.request.base
-    draft.learn(state.unforeseen, base, True if message.foreseen is None else None)
+    none = message.foreseen is None
+    draft.learn(state.foreseeing, base, Instant(draft.now.wall + ASK_AGAIN) if none else None)
+    draft.learn(state.unforeseen, base, True if none else None)
     if message.foreseen is not None:
         _keep(draft, base, message.foreseen)
     for name in [name for name, wanted in state.blind.items() if wanted == base]:
@@ -224,7 +238,6 @@ def foreseen(draft: Draft, message: MarketForeseen) -> None:
 
 def _keep(draft: Draft, base: str, made: Foreseen) -> None:
     state = draft.state
-    draft.learn(state.foreseeing, base, None)
     for old in list(state.outlooks)[: max(0, len(state.outlooks) - OUTLOOKS + 1)]:
         if old != base:
             draft.learn(state.outlooks, old, None)
