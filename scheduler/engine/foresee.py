@@ -18,6 +18,11 @@ from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.seer import LENGTH
 
 PATIENCE: Final = 60.0  # seconds for one outlook; they take about one
+# What a worker that hangs, ends or answers with rubbish raises; the last five come from an unreadable pickle.
+FAULTS: Final = (
+    *(TimeoutError, OSError, EOFError, asyncio.IncompleteReadError),
+    *(pickle.PickleError, AttributeError, ImportError, IndexError, ValueError),
+)
 SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a second thread gains nothing and takes a core
 
 log = structlog.get_logger()
@@ -39,7 +44,7 @@ class Foreseer:
             async with self._turn, asyncio.timeout(PATIENCE):
                 found = Foreseen(request=request, outlook=await self.make(request))
             self.made += 1
-        except (TimeoutError, OSError, EOFError, asyncio.IncompleteReadError) as error:
+        except FAULTS as error:
             self.failed += 1
             log.warning("foresee.failed", error=str(error) or type(error).__name__)
         self._loop.post(MarketForeseen(request=request, foreseen=found))

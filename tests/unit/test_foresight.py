@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -232,6 +232,36 @@ def test_a_question_that_is_given_up_does_not_leave_its_answer_to_the_next(tmp_p
 
     grid = asyncio.run(ask()).grid
     assert grid.step * STRIDE * grid.kept >= long.horizon
+
+
+@dataclass
+class Posted:
+    """The loop's post box."""
+
+    told: list[object] = field(default_factory=list)
+
+    def post(self, message: object) -> None:
+        self.told.append(message)
+
+
+def test_an_answer_that_is_none_is_told_as_no_outlook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speaks = tmp_path / "speaks"  # a length, and so many bytes that mean nothing
+    speaks.write_text("#!/bin/sh\nprintf '\\004\\000\\000\\000\\000\\000\\000\\000abcd'\nexec cat >/dev/null\n")
+    speaks.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(speaks))
+    box, request = Posted(), request_at(2_000 * HOUR)
+    foreseer = Foreseer(loop=box, journal=tmp_path)  # type: ignore[arg-type]
+
+    async def ask() -> None:
+        asking = asyncio.create_task(foreseer.foresee(request))
+        while (process := foreseer._process) is None:
+            await asyncio.sleep(0)
+        await asking
+        await process.wait()
+
+    asyncio.run(ask())
+    assert box.told == [MarketForeseen(request=request, foreseen=None)]
+    assert foreseer.failed == 1
 
 
 def test_without_sure_capacity_a_late_job_runs_as_soon_as_it_can(tmp_path: Path) -> None:
