@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dsched.scheduler.core.asking import ask
-from dsched.scheduler.core.deadline.cheapest import cheapest_sure, unvalued
+from dsched.scheduler.core.deadline.cheapest import cheapest_sure, spots, unvalued
 from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import IDLE, Batch, Choices
 from dsched.scheduler.core.effect import CallLaunch, TellStop, WakeAt
@@ -332,3 +332,33 @@ def test_a_policy_may_stop_a_job_to_wait_and_it_leaves_with_a_checkpoint(monkeyp
     assert s.job().checkpoint_step == 5
     s.offers(offer(A, 10.0), on_demand())
     assert pool(s) in (SPOT, SURE)
+
+
+@dataclass(frozen=True)
+class Hops:
+    """A policy that is always on its way to the cheapest spot."""
+
+    name: str = "hops"
+
+    def choose(self, batch: Batch) -> Choices:
+        return unvalued(batch, np.where(spots(batch), batch.price, np.inf).argmin(axis=1))
+
+
+def test_a_move_to_spot_that_nobody_answers_is_ended_by_the_net_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = replace(offer(A, 9.0), shape=replace(P5, accelerator=replace(H100, bandwidth_gb_s=1675, bf16_tflops=494.5)))
+    s = stage(slow, on_demand())
+    s.run(replace(wish(work=10, within=16), steps=None))
+    monkeypatch.setattr(rule, "_named", lambda _: Hops())
+    later(s, 1, slow, offer(B, 1.0), on_demand())
+    assert pool(s) == OTHER
+    for _ in range(12 * 6):
+        s.wait(10 * MINUTE)
+        s.offers(slow, offer(B, 1.0), on_demand())
+        if pool(s) == SURE:
+            break
+    seen = look(s.state, s.job(), ask(s.state, [s.job()], s.policy, s.now), s.policy, s.now)
+    assert seen is not None
+    assert pool(s) == SURE
+    assert seen.observation.now + seen.observation.job.left < seen.observation.job.deadline
+    hands = [e.kind for e in s.events if e.kind in ("job.placed", "job.stayed")]
+    assert hands == ["job.placed", "job.placed", "job.stayed", "job.placed"]  # the promise is kept without a flutter

@@ -18,6 +18,7 @@ from dsched.scheduler.core.deadline.decide import decide, slack_price
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.effect import Foresee, WakeAt
+from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.migrate import held
 from dsched.scheduler.core.placement import Policy, Question
@@ -28,7 +29,7 @@ from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.account import account, placement
 from dsched.scheduler.core.timely.foresight import Foreseen, Request, request
 from dsched.scheduler.core.timely.look import Look, look, timely
-from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, rule
+from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, net, rule
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis, Moment
 
 OUTLOOKS: Final = 16  # classes whose outlook is kept, each of some 10 MB
@@ -286,7 +287,8 @@ def revisit(draft: Draft) -> None:
         draft.learn(state.due, name, None)
     for job in jobs:
         question = question or ask(state, jobs, draft.policy, draft.now)  # sums up all nodes: once, if all stay
-        if job.after is After.NOTHING and _revisit(draft, job, question):
+        looks = _revisit if job.after is After.NOTHING else _moving
+        if looks(draft, job, question):
             question = None
     state.dirty = state.dirty or bool(state.due)
 
@@ -312,6 +314,33 @@ def _revisit(draft: Draft, job: Job, question: Question) -> bool:
     else:
         job = draft.job(job, "migrating", after=After.MOVE, why=f"moves: {_why(judged)}")
         _carry_out(draft, job, judged, question)
+    return True
+
+
+def _moving(draft: Draft, job: Job, question: Question) -> bool:
+    """A chosen move waits for its spot machines, perhaps for ever: the net alone may end it. Whether it did.
+
+    Sure machines are let come, however late: giving them up for others would only begin anew.
+    """
+    bound = [node for name in job.next_nodes if (node := draft.state.nodes.get(name)) is not None]
+    asked = job.state is JobState.RUNNING and job.after is After.MOVE and not job.places
+    if not asked or not bound or bound[0].pool.market is not Market.SPOT:
+        return False
+    judged = judge(draft.state, job, question, draft.policy, draft.now)
+    here = judged.observation.job.running if judged is not None else None
+    if judged is None or here is None:
+        return False
+    market = {option.id: option.market for option in judged.observation.options}
+    there = f"{bound[0].pool.id}*{len(bound)}"
+    # On sure machines no slack is lost by waiting for the others: there only staying is in question.
+    going = list(market).index(there if there in market and market[here] is Market.SPOT else here)
+    decision = decide(net(draft.policy, going, question.scale), judged.observation)
+    if not decision.why.net or decision.target is None:
+        return False
+    judged = replace(judged, decision=decision)
+    lifecycle.unplace(draft, job, "")
+    job = draft.job(draft.state.jobs[job.id], "migrating", after=After.MOVE, why=f"moves: {_why(judged)}")
+    _carry_out(draft, job, judged, ask(draft.state, [job], draft.policy, draft.now))
     return True
 
 

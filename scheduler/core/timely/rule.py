@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from dsched.scheduler.core.deadline.cheapest import is_running
+from dsched.scheduler.core.deadline.cheapest import is_running, unvalued
 from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Choices, DeadlinePolicy, Floats
@@ -102,6 +102,22 @@ class Calm:
         go = np.where(valued, wish.cost[rows, there], plain[rows, there])
         idles = wish.target == IDLE
         return stay, np.where(idles, np.where(np.isfinite(wish.idle), wish.idle, -np.inf), go)
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """No policy of its own: the one job of the batch goes on with its move to `target`."""
+
+    target: int
+    name: str = "going"
+
+    def choose(self, batch: Batch) -> Choices:
+        return unvalued(batch, np.full(len(batch.now), self.target))
+
+
+def net(policy: Policy, target: int, scale: float) -> DeadlinePolicy:
+    """The safety net alone, about a move to the option `target` that has begun."""
+    return guarded(Going(target), margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
 
 
 def rule(policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
