@@ -12,7 +12,7 @@ from dsched.scheduler.core.asking import remaining_hours
 from dsched.scheduler.core.ledger import open_charge
 from dsched.scheduler.core.snapshot import Job, Node, Progress, State, live
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.timely.look import seconds_left
+from dsched.scheduler.core.timely.look import seconds_left, speed_here
 from dsched.scheduler.core.units import HOUR, Charge, Instant, Moment, text, to_micro_usd
 from dsched.scheduler.wire import api as wire
 
@@ -183,7 +183,7 @@ def _slack_s(state: State, job: Job, remaining: float | None, now: Moment) -> fl
         return None
     if remaining is None:
         hours = remaining_hours(state, job)
-        remaining = None if hours is None else seconds_left(state, job, hours, now)
+        remaining = None if hours is None else seconds_left(state, job, hours, now, speed_here(state, job))
     if remaining is None:
         return None
     return (job.spec.deadline - now.market) / 1e3 - remaining

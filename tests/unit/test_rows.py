@@ -15,7 +15,7 @@ from dsched.scheduler.core.message import SetBudget
 from dsched.scheduler.core.snapshot import Progress
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis, usd
-from tests.support.stage import Stage, offer, spec
+from tests.support.stage import H100, P5, Stage, offer, spec
 
 
 def running(*, scale: float = 1.0, **changed: Any) -> Stage:
@@ -66,6 +66,16 @@ def test_slack_is_what_the_deadline_leaves_beyond_the_work() -> None:
     stage.run(spec(deadline=deadline, duration=Millis(2 * HOUR), steps=100))
     stage.state.progress["j1"] = Progress(step=50, step_ms=36_000.0, at=stage.now.wall)
     assert row(stage)["slack_s"] == 10 * 3600 - 50 * 36.0
+
+
+def test_the_slack_of_a_job_that_tells_no_steps_heeds_how_fast_its_gang_is() -> None:
+    half = replace(P5, accelerator=replace(H100, name="H100-half", bf16_tflops=H100.bf16_tflops / 2))
+    slow, fast = replace(offer("use1-az1", 20.0), shape=half), offer("use1-az2", 98.32, free=0)
+    stage = Stage(slow, fast)
+    stage.policy = replace(stage.policy, lease=Millis(100 * HOUR))
+    stage.run(spec(deadline=Instant(stage.now.market + 20 * HOUR), duration=Millis(4 * HOUR)))
+    stage.now = replace(stage.now, market=Instant(stage.now.market + 2 * HOUR))
+    assert row(stage)["slack_s"] == 18 * 3600 - (4 - 2 / 2) * 3600
 
 
 def test_a_paused_job_stands_at_its_checkpoint_and_has_no_pace() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dsched.scheduler.core import feasible, hazard
+from dsched.scheduler.core import feasible, hazard, rank
 from dsched.scheduler.core.deadline.view import JobView, Observation, Option
 from dsched.scheduler.core.elastic.keep import with_own
 from dsched.scheduler.core.elastic.options import Choice, options
@@ -100,6 +100,16 @@ def seconds_left(state: State, job: Job, hours: float, now: Moment, speed: float
         return committed
     ran = (now.market - attempt.running.market) / SECOND
     return max(0.0, committed - ran * speed)  # it tells no steps: taken at its word
+
+
+def speed_here(state: State, job: Job) -> float:
+    """Of the gang that a job of no known model runs on, against the reference; 1 where it is not known."""
+    nodes = [node for name in job.nodes if (node := state.nodes.get(name)) is not None]
+    offer = state.offers.get(nodes[0].pool.id) if nodes else None
+    if offer is None or job.spec.need.model is not None or job.spec.need.cpu_only:
+        return 1.0
+    reference = rank.reference(job.spec.need, Question(jobs=(), offers=state.offers))
+    return len(nodes) * rank.speed(offer.shape, job.spec.need) / reference.speed
 
 
 def _rework(state: State, job: Job, question: Question, policy: Policy) -> float:
