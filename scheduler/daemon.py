@@ -39,7 +39,7 @@ from dsched.scheduler.core.units import HOUR, Instant, Millis
 from dsched.scheduler.doctor import checks, providers
 from dsched.scheduler.engine.again import Remaker
 from dsched.scheduler.engine.alerts import Alerts
-from dsched.scheduler.engine.clock import Anchor, clock_since
+from dsched.scheduler.engine.clock import clock_since
 from dsched.scheduler.engine.control import Control
 from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.execute import Executor
@@ -82,7 +82,7 @@ class Daemon:
         self.clock = clock_since(store.queries.meta(CLOCK))
         recent = [(logged.seq, logged.event) for logged in store.queries.last_events(limit=100)]
         self.broadcast = Broadcast(store.seq, recent)
-        self._anchor: Anchor | None = None  # as it was remembered last
+        self._clocks = ""  # as they were remembered last
         terms = Terms(idle_keep=config.idle)
         policy = Policy(
             lease=config.lease,
@@ -294,12 +294,14 @@ class Daemon:
         self._remember_clock()
 
     def _remember_clock(self) -> None:
-        """Not while a jump still counts: a daemon that starts anew meanwhile has to notice it, too."""
-        over = self.clock.now().wall > self.loop.state.proofs_from
-        anchor = self.clock.anchor
-        if over and self.clock.settled and anchor is not None and anchor != self._anchor:
-            self._anchor = anchor
-            self.store.put_meta(CLOCK, anchor.text())
+        """After each jump, with what it holds back: two that cancel each other out must not hide behind a crash."""
+        held, anchor = self.loop.state.proofs_from, self.clock.anchor
+        if anchor is None or not self.clock.settled:
+            return
+        told = anchor.text(held if self.clock.now().wall <= held else Instant(0))
+        if told != self._clocks and self.clock.settled:
+            self._clocks = told
+            self.store.put_meta(CLOCK, told)
 
     def _publish(self, batch: Sequence[tuple[int, Event]]) -> None:
         self.control.seq = batch[-1][0]

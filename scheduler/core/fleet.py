@@ -204,11 +204,12 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
     moved = setback.follow(draft, Millis(-message.set_by)) if message.set_by < 0 else []
     wait = _longest(draft, message) if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
     until = Instant(draft.now.wall + wait + draft.terms.proof_margin)
-    known = Instant(draft.state.proofs_from + message.set_by if draft.state.proofs_from else 0)
+    held = max(draft.state.proofs_from, message.held)
+    known = Instant(held + message.set_by if held else 0)
     draft.set("proofs_from", max(until, known) if wait else known)
     set_by, slept = message.set_by / 1_000, message.slept / 1_000
-    held = f": for {(until - draft.now.wall) / 1_000:.0f} s no lease counts as over by its time" if wait else ""
-    why = f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{held}"
+    so = f": for {(until - draft.now.wall) / 1_000:.0f} s no lease counts as over by its time" if wait else ""
+    why = f"the wall clock was set by {set_by:+.1f} s, and this host slept {slept:.1f} s{so}"
     draft.say("clock.jumped", *moved, why=why)
 
 

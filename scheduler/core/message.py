@@ -264,6 +264,8 @@ class ClockJumped:
 
     set_by: Millis = Millis(0)
     slept: Millis = Millis(0)
+    held: Instant = Instant(0)
+    """What an earlier process held back proofs until, on the clock before it was set; 0: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

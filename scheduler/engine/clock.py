@@ -31,8 +31,9 @@ class Anchor:
     offset: int  # wall - boot clock: changes when the wall clock is set
     slept: int  # boot clock - monotonic: grows when the host is suspended
 
-    def text(self) -> str:
-        return json.dumps(asdict(self))
+    def text(self, held: Instant = Instant(0)) -> str:
+        """To be remembered, with the instant until which proofs by lease are held back."""
+        return json.dumps({**asdict(self), "held": held})
 
     @classmethod
     def of(cls, text: str | None) -> Anchor | None:
@@ -50,6 +51,7 @@ class Jump:
 
     set_by: Millis  # the wall clock, forward or (negative) back
     slept: Millis
+    held: Instant = Instant(0)  # what an earlier process held back proofs until
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +116,14 @@ class Clock:
             return
         self.anchor = Anchor(anchor.boot, offset, slept)
         before = self._jump or Jump(Millis(0), Millis(0))
-        self._jump = Jump(
-            Millis(before.set_by + offset - anchor.offset), Millis(before.slept + max(0, slept - anchor.slept))
-        )
+        set_by = Millis(before.set_by + offset - anchor.offset)
+        self._jump = Jump(set_by, Millis(before.slept + max(0, slept - anchor.slept)), before.held)
 
 
 def clock_since(text: str | None) -> Clock:
     """A clock that notices what happened to this host's clocks since the anchor `text` was written, on this boot."""
     anchor = Anchor.of(text)
-    return Clock(anchor=anchor if anchor is not None and anchor.boot == boot_id() else None)
+    if anchor is None or anchor.boot != boot_id():
+        return Clock()
+    held = Instant(int(json.loads(text or "{}").get("held", 0)))
+    return Clock(anchor=anchor, _jump=Jump(Millis(0), Millis(0), held) if held else None)

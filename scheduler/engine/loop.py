@@ -126,8 +126,8 @@ class Loop:
         now = self.clock.now()
         until = time.monotonic() + TURN_SECONDS
         if (jump := self.clock.jumped()) is not None:  # before any message that would judge by the new time
-            log.warning("clock.jumped", set_by_ms=jump.set_by, slept_ms=jump.slept)
-            self._handle(ClockJumped(set_by=jump.set_by, slept=jump.slept), now, flight)
+            log.warning("clock.jumped", set_by_ms=jump.set_by, slept_ms=jump.slept, held_until=jump.held)
+            self._handle(ClockJumped(set_by=jump.set_by, slept=jump.slept, held=jump.held), now, flight)
         for _ in range(min(BATCH, len(self._inbox))):
             message, answer = self._inbox.popleft()
             result = self._handle(message, now, flight)

@@ -92,6 +92,18 @@ def test_what_jumped_while_no_daemon_ran_is_noticed_at_its_start() -> None:
     assert clock_of(host, anchor=Anchor.of(before.text())).jumped() == Jump(HOUR, Millis(0))
 
 
+def test_what_an_earlier_process_held_back_is_held_back_still() -> None:
+    host = Host()
+    before = clock_of(host)
+    assert before.anchor is not None
+    text = before.anchor.text(Instant(host.wall + HOUR))
+    host.wall -= MINUTE
+    clock = clock_since(text)
+    clock.read = host.read
+    clock.now()
+    assert clock.jumped() == Jump(Millis(-MINUTE), Millis(0), Instant(host.wall + MINUTE + HOUR))
+
+
 def test_an_anchor_of_another_boot_or_none_at_all_is_no_jump() -> None:
     for text in (None, "", "{}", "[1]", '{"boot": "x", "offset": "y", "slept": 0}', Anchor("another", 0, 0).text()):
         clock = clock_since(text)
@@ -152,6 +164,15 @@ def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
     stage, _ = running()
     stage.tell(ClockJumped(set_by=Millis(-HOUR)))
     assert stage.state.proofs_from == 0
+
+
+def test_what_was_held_back_before_a_restart_moves_with_the_clock() -> None:
+    stage, node = running()
+    until = Instant(stage.now.wall + HOUR)
+    stage.tell(ClockJumped(set_by=Millis(-MINUTE), held=until))
+    assert stage.state.proofs_from == until - MINUTE
+    stage.wait(stage.policy.lease + stage.terms.proof_margin + SECOND)
+    assert node in stage.state.nodes
 
 
 async def test_the_loop_hears_of_a_jump_before_it_judges_by_the_new_time() -> None:

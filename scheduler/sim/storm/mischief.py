@@ -76,7 +76,7 @@ class Mischief:
             by = self.storm.rng.randrange(self.storm.policy.lease * 2)
             self.storm.pass_time(by)
             self.storm.slept += by
-            self.storm.tell(ClockJumped(slept=Millis(by)))
+            self.storm.jumped(ClockJumped(slept=Millis(by)))
             self.storm.tell(Tick())
             self.storm.judge.look()
 

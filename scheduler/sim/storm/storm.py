@@ -43,7 +43,7 @@ from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import Intent, State
 from dsched.scheduler.core.state import TERMINAL, JobState
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import MINUTE, SECOND, Millis, Moment, usd
+from dsched.scheduler.core.units import MINUTE, SECOND, Instant, Millis, Moment, usd
 from dsched.scheduler.sim.daemon import Away, Daemon
 from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.storm.court import Court
@@ -77,7 +77,8 @@ class Storm(World):
         super().__init__(seed)
         self.limit = limit  # dollars, for good; "": limits come and go
         self.jumpy = seed % 5 >= 3 and self.scale == 1  # the wall clock is set now and then, and no bill is checked
-        self.anchor, self.slept = 0, 0  # the shift that the daemon has remembered durably; sleep that still counts
+        self.anchor, self.slept = 0, 0  # the shift that the daemon has remembered durably; sleep since then
+        self.held = Instant(0)  # the proofs that it held back then
         self.jobs_wanted = jobs
         self.log: list[Event] = []
         self.flying: list[Effect | Hanging | Answer] = []
@@ -147,8 +148,9 @@ class Storm(World):
                 raise Violation(self.story(f"the store gives other {table} rows"))
         for machine in self.machines.values():
             machine.heard = False
-        if self.shift != self.anchor or self.slept:  # it remembers how far its clocks were apart
-            self.jumped(ClockJumped(set_by=Millis(self.shift - self.anchor), slept=Millis(self.slept)))
+        if self.shift != self.anchor or self.slept or self.held:  # it remembers how far its clocks were apart
+            set_by = Millis(self.shift - self.anchor)
+            self.jumped(ClockJumped(set_by=set_by, slept=Millis(self.slept), held=self.held))
         self.offers()
         self.daemon.restarted()
 
@@ -157,6 +159,7 @@ class Storm(World):
         if message.set_by < 0:
             self.judge.refused.clear()
         self.daemon.tell(message)
+        self.anchor, self.slept, self.held = self.shift, 0, self.state.proofs_from
 
     # -- the cloud ---------------------------------------------------------------------------------------------------
 
@@ -288,7 +291,7 @@ class Storm(World):
         except Away:
             pass  # whoever spoke to the daemon got no answer
         if self.now.wall > self.state.proofs_from:
-            self.anchor, self.slept = self.shift, 0
+            self.held = Instant(0)
         self.judge.look()
 
     def _wait(self) -> None:
