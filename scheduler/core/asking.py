@@ -13,14 +13,15 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from dsched.scheduler.core.budget import room
+from dsched.scheduler.core.budget import promised, room
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.effect import WakeAt
 from dsched.scheduler.core.elastic.keep import shrinks
 from dsched.scheduler.core.hold import in_force
 from dsched.scheduler.core.hope import Hope
+from dsched.scheduler.core.ledger import budget_of
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.placement import Policy, Promise, Question
 from dsched.scheduler.core.quota import left
 from dsched.scheduler.core.share import level, shares, total
 from dsched.scheduler.core.snapshot import Job, Kind, Node, PoolMemory, QueueKey, State
@@ -95,17 +96,28 @@ def ask(state: State, jobs: list[Job], policy: Policy, now: Moment, *, heir: str
     """
     idle: dict[str, tuple[str, ...]] = {}
     asked: Counter[str] = Counter()
+    ours: list[Node] = []  # that the jobs may take or keep
+    mine = {job.id for job in jobs}
     for node in state.nodes.values():
         if idle_for(state, node, heir, now):
             idle[node.pool.id] = (*idle.get(node.pool.id, ()), node.id)
+            ours.append(node)
         elif node.state is NodeState.REQUESTED:
             asked[node.pool.id] += 1
+        elif node.job in mine:
+            ours.append(node)
+    rooms = room(state, now)
     return Question(
         jobs=tuple(jobs),
         offers=_less(state.offers, asked) if asked else state.offers,
         idle=idle,
         pools=_with_probes(state, now),
-        room=room(state, now),
+        room=rooms,
+        promised={
+            node.id: Promise(name, promised(state, node, now))
+            for node in ours
+            if rooms.get(name := budget_of(state, node)) is not None
+        },
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
         speeds=state.speeds,

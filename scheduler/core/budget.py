@@ -41,7 +41,8 @@ def room(state: State, now: Moment) -> dict[str, Charge | None]:
 
 
 def left(budget: Budget, spent: Charge, ahead: Charge) -> Charge | None:
-    return None if budget.limit is None else Charge(max(0, to_charge(budget.limit) - spent - ahead))
+    """Below 0 where the limit was cut after leases were granted: then a lease that is taken over is no room gained."""
+    return None if budget.limit is None else Charge(to_charge(budget.limit) - spent - ahead)
 
 
 def affordable(state: State, node: Node, until: Instant, now: Moment) -> Instant:

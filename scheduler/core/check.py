@@ -291,7 +291,11 @@ def _within_budget(question: Question, plan: Plan) -> Iterator[Finding]:
     reserved: defaultdict[str, int] = defaultdict(int)
     budgets = {job.id: job.spec.budget for job in question.jobs}
     for placed in plan.placements:
-        reserved[budgets.get(placed.job, placed.budget)] += placed.reserve
+        name, more = budgets.get(placed.job, placed.budget), int(placed.reserve)
+        for node in placed.reuse:
+            promise = question.promised.get(node)
+            more -= promise.charge if promise is not None and promise.budget == name else 0
+        reserved[name] += max(0, more)
     for name, sum_of in reserved.items():
         room = question.room.get(name)
         if room is not None and sum_of > room:

@@ -185,10 +185,11 @@ def over_cost_max(left: Charge | None, value: Value, lease: Millis) -> Refusal |
     )
 
 
-def over_budget(name: str, room: Charge | None, reserve: Charge) -> Refusal | None:
-    if room is None or reserve <= room:
+def over_budget(name: str, room: Charge | None, more: Charge) -> Refusal | None:
+    """`more`: to set aside for the first lease, beside what the leases of machines that we have set aside already."""
+    if room is None or more <= room:
         return None
-    asked, left = dollars(to_micro_usd(reserve)), dollars(to_micro_usd(Charge(max(0, room))))
+    asked, left = dollars(to_micro_usd(more)), dollars(to_micro_usd(Charge(max(0, room))))
     return Refusal(Why.OVER_BUDGET, f"the first lease must reserve {asked}; budget {name} has {left} left")
 
 

@@ -31,11 +31,16 @@ class Hope:
     def left(self, kind: Kind) -> bool:
         """Whether some offer might take a job of this class."""
         need = kind.need
-        if self.question.room.get(kind.budget) == 0:
+        room = self.question.room.get(kind.budget)
+        if room is not None and room <= 0 and not self._promising(kind.budget):
             return False
         limit = need.price_max
         least = self._least_for(need if limit is None else replace(need, price_max=None))
         return least is not None and (limit is None or least <= limit)
+
+    def _promising(self, budget: str) -> bool:
+        """Whether a lease that is promised already could be taken over: that needs hardly any room."""
+        return any(promise.budget == budget for promise in self.question.promised.values())
 
     def _least_for(self, need: Need) -> MicroUsdPerHour | None:
         """The lowest price of the smallest gang among the offers that have one now; None: there is none."""

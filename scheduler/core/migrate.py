@@ -15,19 +15,18 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
 
-from dsched.scheduler.core import feasible, taking
+from dsched.scheduler.core import taking
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.elastic.account import account
 from dsched.scheduler.core.elastic.keep import own, with_own
-from dsched.scheduler.core.elastic.options import Choice, options
+from dsched.scheduler.core.elastic.options import Choice, options, paid
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely.account import placement
 from dsched.scheduler.core.timely.look import timely
 from dsched.scheduler.core.units import HOUR, MICRO, SECOND, Instant, Moment
-from dsched.scheduler.core.work import money_left
 
 LOOKS_MAX: Final = 4  # jobs looked at in one tick, each in some milliseconds; the rest waits for the next
 AHEAD_MIN: Final = 1.0  # hours that a job of unknown length is expected to run on, at least
@@ -126,8 +125,6 @@ def _ran(job: Job, now: Moment) -> float:
 
 def _may(draft: Draft, job: Job, question: Question, choice: Choice) -> bool:
     """Within its limits in money, and no pool that has just failed it."""
-    lease, room = question.market(draft.policy.lease), question.room.get(job.spec.budget)
-    poor = feasible.over_cost_max(money_left(job), choice.value, lease)
-    poor = poor or feasible.over_budget(job.spec.budget, room, choice.value.reserve)
-    mine = {node.pool.id for node in own(draft.state, job)}
-    return choice.pool.id in mine or (poor is None and choice.pool.id not in job.avoid)
+    if choice.pool.id in {node.pool.id for node in own(draft.state, job)}:
+        return True
+    return choice.pool.id not in job.avoid and paid(job, choice, question, draft.policy)

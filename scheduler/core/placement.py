@@ -7,7 +7,7 @@ durations that belong to machines (leases, boots, restarts) are wall time and be
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -27,6 +27,22 @@ class Share(NamedTuple):
 
     used: float  # micro-dollars, old ones faded
     weight: float
+
+
+class Promise(NamedTuple):
+    """What the rest of a machine's lease may cost, and the budget that has set it aside."""
+
+    budget: str
+    charge: Charge
+
+
+def aside(promised: Mapping[str, Promise], budget: str, reserve: Charge, nodes: Iterable[str]) -> Charge:
+    """What `budget` must set aside yet for a gang with this reserve, of which `nodes` are ours already.
+
+    What another budget has promised for a node is not lent: it stays aside there until the node has changed hands.
+    """
+    ours = (promised[node] for node in nodes if node in promised)
+    return Charge(max(0, reserve - sum(one.charge for one in ours if one.budget == budget)))
 
 
 class Dice(Protocol):
@@ -173,7 +189,7 @@ class Question:
     idle: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # pool id -> nodes of ours, ready, without a job
     pools: Mapping[str, PoolMemory] = field(default_factory=dict)
     room: Mapping[str, Charge | None] = field(default_factory=dict)
-    """Budget name -> what is left to reserve. None, or a name that is absent: nobody has set a limit."""
+    """Budget name -> what is left to reserve; below 0 once a limit was cut. None, or absent: nobody has set one."""
     remaining: Mapping[str, float] = field(default_factory=dict)
     """Job id -> work left in reference hours (see rank.py). Absent: what the spec's duration says, if anything."""
     scale: float = 1.0  # market ms per wall ms
@@ -182,6 +198,8 @@ class Question:
     speeds: Mapping[str, Measured] = field(default_factory=dict)  # by model
     columns: object = field(default=None, compare=False)
     """fleetplan.columns.Columns of these offers, where somebody has made them already."""
+    promised: Mapping[str, Promise] = field(default_factory=dict)
+    """Node that may be reused -> what its lease sets aside already. Absent: nothing that any limit counts."""
     quotas: tuple[Left, ...] = ()
     """Of the policy's, what the machines that we have leave."""
     shares: Mapping[str, Share] = field(default_factory=dict)

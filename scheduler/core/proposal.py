@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from dsched.scheduler.core.check import check
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.effect import Propose, WakeAt
 from dsched.scheduler.core.fleetplan.queue import Queue
@@ -116,11 +115,16 @@ def _most(kind: tuple[str, str | int], stock: Stock) -> float:
     what, name = kind
     if isinstance(name, int):
         return float(stock.quotas[name])
-    return float(stock.idle_in(name) + (stock.free[name] or 0) if what == "pool" else stock.room[name] or 0)
+    if what == "pool":
+        return float(stock.idle_in(name) + (stock.free[name] or 0))
+    ahead = sum(promise.charge for promise in stock.promised.values() if promise.budget == name)
+    return float((stock.room[name] or 0) + ahead)  # more than can be had: what idle nodes it takes, the check sees
 
 
 def rearranged(question: Question, policy: Policy, now: Moment, greedy: Plan, choice: Mapping[str, str]) -> Plan | None:
     """The greedy plan with each job in the pool that the choice names; None where that cannot be, or is wrong."""
+    from dsched.scheduler.core.check import check  # many classes: no start should wait for what hardly any daemon asks
+
     queue = Queue(question, policy, now)
     jobs = {job.id: job for job in question.jobs}
     placements: list[Placement] = []

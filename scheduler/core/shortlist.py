@@ -9,7 +9,7 @@ which the pass itself took something.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from dsched.scheduler.core import feasible, hazard, hold, rank
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.placement import Placement, Policy, Promise, Question, aside
 from dsched.scheduler.core.quota import Claim, claims
 from dsched.scheduler.core.rank import Demand
 from dsched.scheduler.core.report import Line, Refusal, Report, Value, Verdict, Why, write
@@ -42,6 +42,7 @@ class Stock:
     room: dict[str, Charge | None]  # budget -> what may still be reserved
     quotas: list[int] = field(default_factory=list)  # left of each, in its own unit
     claims: dict[str, tuple[Claim, ...]] = field(default_factory=dict)  # pool -> the quotas that it draws on
+    promised: Mapping[str, Promise] = field(default_factory=dict)  # node of ours -> what its lease sets aside already
     taken: list[str] = field(default_factory=list)  # pools of which less is left than before, in the order of taking
 
     @classmethod
@@ -52,10 +53,15 @@ class Stock:
             room=dict(question.room),
             quotas=[one.left for one in question.quotas],
             claims={id: claims(question.quotas, o) for id, o in question.offers.items()} if question.quotas else {},
+            promised=question.promised,
         )
 
     def idle_in(self, pool: str) -> int:
         return len(self.idle.get(pool, ()))
+
+    def aside(self, pool: str, budget: str, value: Value) -> Charge:
+        """What a gang there must set aside yet: the leases of idle nodes that it takes are promised already."""
+        return aside(self.promised, budget, value.reserve, self.idle.get(pool, ())[: value.nodes])
 
     def buyable(self, pool: str) -> int | None:
         """Nodes that may be bought there: what is free, within the quotas. None: nobody has set a limit."""
@@ -73,7 +79,8 @@ class Stock:
         if placement.reuse:
             self.idle[pool] = self.idle[pool][len(placement.reuse) :]
         if room is not None:
-            self.room[placement.budget] = Charge(room - placement.reserve)
+            more = aside(self.promised, placement.budget, placement.reserve, placement.reuse)
+            self.room[placement.budget] = Charge(room - more)
         self.taken.append(pool)
         for claim in self.claims.get(pool, ()) if placement.buy else ():
             self.quotas[claim.number] -= claim.each * placement.buy
@@ -268,7 +275,9 @@ class Shortlist:
         refusal = (
             feasible.over_cost_max(self._left, value, lease)
             or feasible.over_spot_share(self._field.need, offer.pool, value, spot_left)
-            or feasible.over_budget(self._budget, stock.room.get(self._budget), value.reserve)
+            or feasible.over_budget(
+                self._budget, stock.room.get(self._budget), stock.aside(offer.pool.id, self._budget, value)
+            )
         )
         if refusal is not None:
             return Judged(_line(offer, value.hazard, refusal, value), Tier.NEVER, 0)

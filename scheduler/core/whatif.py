@@ -80,7 +80,7 @@ def _budgeted(question: Question, change: Change, spent: Mapping[str, tuple[Char
     if change.of not in drawn:
         raise _useless(change, f"the job draws on budget {', '.join(sorted(drawn))}", "change the one it draws on")
     used = sum(spent.get(change.of, ()))
-    room = Charge(max(0, to_charge(change.limit or MicroUsd(0)) - used))
+    room = Charge(to_charge(change.limit or MicroUsd(0)) - used)
     return replace(question, room={**question.room, change.of: room})
 
 

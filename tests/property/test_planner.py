@@ -18,7 +18,7 @@ from dsched.scheduler.core.hazard import factor
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
-from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.placement import Policy, Promise, Question
 from dsched.scheduler.core.plan import Plan, holds_work, plan
 from dsched.scheduler.core.report import Verdict, Why, to_wire
 from dsched.scheduler.core.snapshot import Job, PoolMemory, queue_class
@@ -101,9 +101,12 @@ def questions(draw: st.DrawFn) -> Question:
     pools = sorted(market)
     some = draw(st.lists(jobs(pools), min_size=1, max_size=4))
     copies = draw(st.integers(1, 2))  # equal jobs take the short way
-    idle, memory = {}, {}
+    idle, memory, promised = {}, {}, {}
     for pool in pools:
         idle[pool] = tuple(f"{pool}.{n}" for n in range(draw(st.sampled_from([0, 0, 1, 3]))))
+        for node in idle[pool]:
+            name, usd = draw(st.sampled_from(["rich", "poor", "poor"])), draw(st.integers(0, 20))
+            promised[node] = Promise(name, Charge(usd * 1_000_000 * HOUR))
         until = Instant(NOW.market + draw(st.sampled_from([-1, 0, HOUR])))
         memory[pool] = PoolMemory(pool=pool, cool_until=until, interruptions=draw(st.integers(0, 5)), exposure=HOUR)
     return Question(
@@ -111,7 +114,8 @@ def questions(draw: st.DrawFn) -> Question:
         offers=market,
         idle=idle,
         pools=memory,
-        room={"rich": None, "poor": Charge(draw(st.integers(0, 200)) * 1_000_000 * HOUR)},
+        room={"rich": None, "poor": Charge(draw(st.integers(-5, 200)) * 1_000_000 * HOUR)},
+        promised=promised,
         scale=draw(st.sampled_from([1.0, 60.0])),
     )
 

@@ -12,7 +12,7 @@ from dsched.scheduler.core import check as judge
 from dsched.scheduler.core.check import check
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.placement import Placement, Question
+from dsched.scheduler.core.placement import Placement, Promise, Question
 from dsched.scheduler.core.plan import Plan
 from dsched.scheduler.core.snapshot import PoolMemory
 from dsched.scheduler.core.units import HOUR, Charge, MicroUsdPerHour, usd
@@ -106,6 +106,16 @@ def test_spending_more_than_the_budget_has_is_found() -> None:
     room = Charge(usd(1) * HOUR)
     found = check(asked(room={"default": room}), plan)
     assert judge.OverBudget("default", plan.placements[0].reserve, room) in found
+
+
+def test_a_lease_that_is_promised_already_is_counted_once_and_only_for_its_own_budget() -> None:
+    plan = solve(asked())
+    (placed,) = plan.placements
+    (node, *_) = placed.reuse
+    room = {"default": Charge(0)}
+    own, other = Promise("default", placed.reserve), Promise("llm", placed.reserve)
+    assert judge.OverBudget not in kinds(asked(room=room, promised={node: own}), plan)
+    assert judge.OverBudget in kinds(asked(room=room, promised={node: other}), plan)
 
 
 def test_buying_where_we_were_just_refused_is_found() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dsched.scheduler.core.effect import CallTerminate, SendAlert, TellStop
+from dsched.scheduler.core.effect import CallLaunch, CallTerminate, SendAlert, TellStop
 from dsched.scheduler.core.message import Action, Refusal, RenewLease, SetBudget
 from dsched.scheduler.core.snapshot import LedgerEntry
 from dsched.scheduler.core.state import JobState
@@ -112,6 +112,25 @@ def test_two_jobs_never_get_the_same_last_dollars() -> None:
     s.submit()
     s.submit()
     assert [s.job(j).state for j in ("j1", "j2")] == [JobState.STARTING, JobState.QUEUED]
+
+
+def test_the_next_job_takes_over_an_idle_machine_though_the_budget_carries_no_second_lease() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.tell(SetBudget(name="default", limit=usd(20)))
+    s.run()
+    (node,) = s.job().nodes
+    s.exit(0)
+    s.submit()
+    assert (s.job("j2").state, s.job("j2").nodes) == (JobState.STARTING, (node,))
+
+
+def test_a_gang_grows_by_what_its_own_leases_have_not_set_aside() -> None:
+    s = Stage(offer(CHEAP, 40.0), scale=60.0)
+    s.tell(SetBudget(name="default", limit=usd(3_000)))  # a lease of 20 h at twice the price is $1,600
+    s.run(spec(gpus=8, gpus_max=16))
+    s.offers(offer(CHEAP, 20.0, at=s.now.market))
+    s.wait(10 * MINUTE // 60)
+    assert [s.state.intents[call.intent].count for call in s.asked(CallLaunch)] == [1]
 
 
 def test_a_lease_is_renewed_only_as_far_as_the_budget_carries() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from dsched.scheduler.core.check import check
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market
-from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.placement import Policy, Promise
 from dsched.scheduler.core.plan import feasible_deadline
 from dsched.scheduler.core.report import Why
 from dsched.scheduler.core.snapshot import PoolMemory
@@ -145,6 +146,26 @@ def test_budgets_do_not_pay_for_each_other() -> None:
     room = {"poor": Charge(0), "rich": Charge(usd(100) * HOUR), "free": None}
     jobs = [job(name, budget=name) for name in ("poor", "rich", "free", "never-set")]
     assert {p.job for p in solve(ask(jobs, market, room=room)).placements} == {"rich", "free", "never-set"}
+
+
+def test_the_lease_of_an_idle_machine_is_set_aside_once() -> None:
+    market = offer(f"a/{H100}/on-demand", 20)
+    pool = market.pool.id
+    lease = Promise("default", Charge(usd(20 / 3) * HOUR))  # 20 minutes at $20
+    drain = Charge(usd(1) * HOUR)  # what a reserve has beyond the lease
+    idle = ask([job("j1"), job("j2")], market, idle={pool: ("n1",)}, room={"default": drain}, promised={"n1": lease})
+    plan = solve(idle)
+    assert [(p.job, p.reuse) for p in plan.placements] == [("j1", ("n1",))]
+    assert plan.reports["j2"].blocked is Why.OVER_BUDGET
+    assert check(idle, plan) == ()
+
+
+def test_what_another_budget_has_promised_for_a_machine_is_not_lent() -> None:
+    market = offer(f"a/{H100}/on-demand", 20)
+    lease = Promise("default", Charge(usd(20 / 3) * HOUR))
+    room = {"llm": Charge(usd(1) * HOUR), "default": Charge(usd(1) * HOUR)}
+    idle = ask(job(budget="llm"), market, idle={market.pool.id: ("n1",)}, room=room, promised={"n1": lease})
+    assert reported(idle).blocked is Why.OVER_BUDGET
 
 
 def test_a_gang_that_does_not_fit_leaves_the_machines_to_those_behind_it() -> None:

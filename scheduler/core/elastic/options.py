@@ -19,13 +19,13 @@ from typing import Final
 
 from dsched.scheduler.core import changeover, feasible, rank
 from dsched.scheduler.core.market import Pool
-from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.placement import Policy, Question, aside
 from dsched.scheduler.core.report import Value
 from dsched.scheduler.core.shortlist import Entry, Field, Stock
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.speed import fit
 from dsched.scheduler.core.units import MICRO, SECOND, Millis, Moment
-from dsched.scheduler.core.work import demand_of
+from dsched.scheduler.core.work import demand_of, money_left
 
 SIZES_MAX: Final = 12  # gang sizes of one pool: a wide range is thinned out to about equal ratios between neighbours
 
@@ -56,6 +56,16 @@ def options(job: Job, question: Question, policy: Policy, now: Moment) -> tuple[
     field = Field(need, job.places or need.places, question, policy, now)
     demand = demand_of(job, field.reference, question, policy, now)
     return tuple(choice for entry in field.entries.values() for choice in _sizes(entry, stock, demand))
+
+
+def paid(job: Job, choice: Choice, question: Question, policy: Policy) -> bool:
+    """Whether the job's own limit and its budget allow it, with the machines of ours that it would take."""
+    ours, budget = question.idle.get(choice.pool.id, ())[: choice.nodes], job.spec.budget
+    more = aside(question.promised, budget, choice.value.reserve, ours)
+    return not (
+        feasible.over_cost_max(money_left(job), choice.value, question.market(policy.lease))
+        or feasible.over_budget(budget, question.room.get(budget), more)
+    )
 
 
 def parse(id: str) -> tuple[str, int]:

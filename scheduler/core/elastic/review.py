@@ -17,19 +17,17 @@ from collections.abc import Mapping
 from heapq import nsmallest
 from typing import Final, NamedTuple
 
-from dsched.scheduler.core import feasible
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.elastic.account import account
 from dsched.scheduler.core.elastic.keep import own, with_own
-from dsched.scheduler.core.elastic.options import Choice, options
+from dsched.scheduler.core.elastic.options import Choice, options, paid
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.placement import Placement, Question
 from dsched.scheduler.core.snapshot import After, Job, Usual
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.taking import take
 from dsched.scheduler.core.units import HOUR, MICRO, MINUTE, SECOND, Instant, Millis
-from dsched.scheduler.core.work import money_left
 
 DWELL: Final = Millis(30 * MINUTE)  # market, between two changes of one gang
 LOOK: Final = Millis(5 * MINUTE)  # market, between two looks at one gang
@@ -104,7 +102,7 @@ def _review(draft: Draft, job: Job, question: Question) -> bool:
     found = [
         choice
         for choice in options(job, question, draft.policy, draft.now)
-        if choice.pool == nodes[0].pool and choice.up and _paid(draft, job, question, choice)
+        if choice.pool == nodes[0].pool and choice.up and paid(job, choice, question, draft.policy)
     ]
     usual = state.usual.get(nodes[0].pool.id)
     change = better(found, len(nodes), usual)
@@ -136,14 +134,6 @@ def better(found: list[Choice], nodes: int, usual: Usual | None) -> Change | Non
     price = f"{1 / dearness - 1:+.0%} against its usual price" if usual is not None else "as usual"
     why = f"{verb} from {now.nodes} to {best.nodes} nodes: {price}; ${gain:.2f} gained for ${cost:.2f}"
     return Change(best, why)
-
-
-def _paid(draft: Draft, job: Job, question: Question, choice: Choice) -> bool:
-    lease, room = question.market(draft.policy.lease), question.room.get(job.spec.budget)
-    return not (
-        feasible.over_cost_max(money_left(job), choice.value, lease)
-        or feasible.over_budget(job.spec.budget, room, choice.value.reserve)
-    )
 
 
 def _resize(draft: Draft, job: Job, question: Question, change: Change) -> None:

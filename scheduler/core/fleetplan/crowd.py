@@ -20,7 +20,7 @@ from dsched.scheduler.core.fleetplan.limits import Limits
 from dsched.scheduler.core.fleetplan.turn import crowded, rank
 from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Market
-from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.placement import Placement, Policy, Question, aside
 from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.rank import Luggage, luggage
 from dsched.scheduler.core.share import Line, Waiting
@@ -178,7 +178,8 @@ class Crowd:
         if spot_left is not None:
             possible &= self._spot_allowed(asked, rows, terms, boot)
         if (room := self.room.get(job.spec.budget)) is not None:
-            possible &= lanes.ceiling(rows, nodes) * nodes * lanes.lease <= room
+            reserve = lanes.ceiling(rows, nodes) * nodes * lanes.lease
+            possible &= np.maximum(0, reserve - self._ahead(job.spec.budget, rows, nodes)) <= room
         done = None if work is None else finish(terms, work, self.now.market, boots)
         late = np.zeros(len(place), np.bool_)
         if done is not None and job.spec.deadline is not None:
@@ -200,6 +201,15 @@ class Crowd:
         if asked.work is None:
             return (terms.price * self.question.market(self.policy.lease)).astype(np.float64)
         return np.rint(cost - terms.burden * (boot + asked.work / terms.pace)) * HOUR
+
+    def _ahead(self, budget: str, rows: Ints, nodes: Ints) -> Ints:
+        """What the leases of idle nodes that such gangs would take have set aside already (placement.aside). [P]"""
+        ahead = np.zeros(len(rows), np.int64)
+        for place in np.flatnonzero(self.idle_count[rows]) if self.question.promised else ():
+            names = self.idle[int(rows[place])][: int(nodes[place])]
+            told = (self.question.promised[name] for name in names if name in self.question.promised)
+            ahead[place] = sum(one.charge for one in told if one.budget == budget)
+        return ahead
 
     def _spot_allowed(self, asked: Asked, rows: Ints, terms: Terms, boot: Floats) -> Bools:
         """Where spot is not used up by the job's own limit (feasible.over_spot_share). [F]"""
@@ -282,7 +292,8 @@ class Crowd:
             self.idle_count[row] -= len(placement.reuse)
         room = self.room.get(placement.budget)
         if room is not None:
-            self.room[placement.budget] = Charge(room - placement.reserve)
+            more = aside(self.question.promised, placement.budget, placement.reserve, placement.reuse)
+            self.room[placement.budget] = Charge(room - more)
         for number, drawn in enumerate(self._drawn):
             if placement.buy and drawn[row]:
                 self._quotas[number] -= placement.buy * int(drawn[row])

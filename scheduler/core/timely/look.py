@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dsched.scheduler.core import feasible, hazard, rank
+from dsched.scheduler.core import hazard, rank
 from dsched.scheduler.core.deadline.view import JobView, Observation, Option
 from dsched.scheduler.core.elastic.keep import with_own
-from dsched.scheduler.core.elastic.options import Choice, options
+from dsched.scheduler.core.elastic.options import Choice, options, paid
 from dsched.scheduler.core.elastic.view import option
 from dsched.scheduler.core.market import Market, Pool
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import MICRO, SECOND, Instant, Millis, Moment
-from dsched.scheduler.core.work import money_left, work_left
+from dsched.scheduler.core.work import work_left
 
 CALM: Final = 1e-6  # the factor on the age law of what nobody takes back; not 0, so that lives stay finite
 OVERDUE: Final = 0.5  # of a changeover: what a boot that takes longer than that is expected to take still
@@ -46,13 +46,14 @@ def look(state: State, job: Job, question: Question, policy: Policy, now: Moment
     assert total is not None, "only asked of timely jobs"
     nodes = holds(state, job)
     running = f"{nodes[0].pool.id}*{len(nodes)}" if nodes else None
-    found = options(job, with_own(question, state, job), policy, now)
+    question = with_own(question, state, job)
+    found = options(job, question, policy, now)
     speed = next((c.speed for c in found if c.id == running), 1.0)
     left = seconds_left(state, job, work_left(job, question) or 0.0, now, speed)
     choices = {
         c.id: c
         for c in found
-        if c.id == running or (_paid(c, job, question, policy) and _lasts(c, left, question, policy, now))
+        if c.id == running or (paid(job, c, question, policy) and _lasts(c, left, question, policy, now))
     }
     rework = _rework(state, job, question, policy) if job.state is JobState.RUNNING else 0.0
     seen = {id: _option(state, choice, policy, now, rework) for id, choice in choices.items()}
@@ -115,15 +116,6 @@ def speed_here(state: State, job: Job) -> float:
 def _rework(state: State, job: Job, question: Question, policy: Policy) -> float:
     """Seconds of work between two checkpoints: what an interruption without notice may take back."""
     return question.market(state.intervals.get(job.id, policy.checkpoint_max)) / SECOND
-
-
-def _paid(choice: Choice, job: Job, question: Question, policy: Policy) -> bool:
-    """Whether the job's own limit and its budget allow it."""
-    room = question.room.get(job.spec.budget)
-    return not (
-        feasible.over_cost_max(money_left(job), choice.value, question.market(policy.lease))
-        or feasible.over_budget(job.spec.budget, room, choice.value.reserve)
-    )
 
 
 def _lasts(choice: Choice, left: float, question: Question, policy: Policy, now: Moment) -> bool:
