@@ -27,6 +27,7 @@ def check(config: Config) -> None:
     """Raises ConfigError for a cloud's settings that cannot work."""
     _check_aws(config)
     _check_gcp(config)
+    _check_nodes(config)
     on = "[aws]" if config.aws else "[gcp]" if config.gcp else ""
     if on and config.local:
         raise ConfigError(f"local = true beside {on}: the embedded cloud has a clock of its own; set local = false")
@@ -50,5 +51,14 @@ def _check_gcp(config: Config) -> None:
 
     try:
         read(config.gcp)
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_nodes(config: Config) -> None:
+    from dsched.scheduler.bringup.settings import SettingsError, read
+
+    try:
+        read(config.nodes)
     except SettingsError as error:
         raise ConfigError(str(error)) from error

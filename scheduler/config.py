@@ -50,6 +50,7 @@ class Config:
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
     aws: Mapping[str, Any] = field(default_factory=dict)  # see providers/aws/settings.py; empty: AWS is off
     gcp: Mapping[str, Any] = field(default_factory=dict)  # see providers/gcp/settings.py; empty: Google Cloud is off
+    nodes: Mapping[str, Any] = field(default_factory=dict)  # see bringup/settings.py; empty: no port is open
     # the embedded cloud
     local: bool = True
     seed: int = 1
@@ -190,7 +191,7 @@ def _check_weights(config: Config) -> None:
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")
-    for name in ("shares", "quotas", "aws", "gcp"):
+    for name in ("shares", "quotas", "aws", "gcp", "nodes"):
         if not isinstance(getattr(config, name), Mapping):
             raise ConfigError(f"{name}: must be a table, [{name}]")
     _check_users_and_quotas(config)
@@ -230,6 +231,8 @@ def _check_held(held: object) -> None:
 
 
 def _check_policy(name: object) -> None:
+    if name == DEADLINE_POLICY:
+        return
     from dsched.scheduler.core.deadline.policies import named  # loads numpy, which other readers of settings need not
 
     try:

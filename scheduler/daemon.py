@@ -7,18 +7,15 @@ failed) and 70 a fault of ours (start me again, too); 1 means that a person must
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
-from typing import Any, Final
-
-import structlog
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from dsched.providers.base import Clocked, Provider
 from dsched.providers.catalog import places
@@ -37,7 +34,6 @@ from dsched.scheduler.core.sighting import streaks
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import HOUR, Instant, Millis
 from dsched.scheduler.doctor import checks, providers
-from dsched.scheduler.engine.again import Remaker
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.clock import clock_since
 from dsched.scheduler.engine.control import Control
@@ -50,9 +46,10 @@ from dsched.scheduler.engine.journal import read as read_journal
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.propose import Proposer
-from dsched.scheduler.engine.record import Recorder
-from dsched.scheduler.engine.timers import Alarm, Ticker
+from dsched.scheduler.engine.timers import Alarm
+from dsched.scheduler.gate import Gate, signing_key
 from dsched.scheduler.held import read as read_hold
+from dsched.scheduler.log import log
 from dsched.scheduler.store.backup import RESTORED
 from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.errors import StoreError, StoreFailed
@@ -60,6 +57,9 @@ from dsched.scheduler.store.logbook import LogBook
 from dsched.scheduler.store.writer import Store
 from dsched.scheduler.wire.api import Check
 from dsched.scheduler.wire.systemd import Watchdog
+
+if TYPE_CHECKING:
+    from dsched.scheduler.engine.record import Recorder
 
 EXIT_AGAIN: Final = 75
 EXIT_FAULT: Final = 70
@@ -71,14 +71,12 @@ RECALLED: Final = Millis(4 * 24 * HOUR)  # market: how far back since when a poo
 COLLECT: Final = (1_000, 4, 500)  # young ones often, each under 3 ms; a full one takes 40 ms with 10,000 jobs
 SWITCH_SECONDS: Final = 0.001  # the writer's thread waits at most so long for a busy event loop, after each statement
 
-log = structlog.get_logger()
-
 
 class Daemon:
     """Everything wired together; `run` serves until told to stop."""
 
-    def __init__(self, config: Config, store: Store) -> None:
-        self.config, self.store = config, store
+    def __init__(self, config: Config, store: Store, gate: Gate) -> None:
+        self.config, self.store, self.gate = config, store, gate
         self.clock = clock_since(store.queries.meta(CLOCK))
         recent = [(logged.seq, logged.event) for logged in store.queries.last_events(limit=100)]
         self.broadcast = Broadcast(store.seq, recent)
@@ -101,7 +99,7 @@ class Daemon:
         )
         seed = secrets.randbits(64)
         rng = random.Random(seed)  # noqa: S311 - jitter, not secrets
-        self.recorder = None if config.record is None else Recorder(config.record, seed, policy, terms)
+        self.recorder = _recorder(config, seed, policy, terms)
         self.loop = Loop(
             store.load(),
             store,
@@ -116,9 +114,10 @@ class Daemon:
             self.loop.mind.taps = (self.recorder,)
         self.desk = Desk(
             self.loop,
-            _key(config.state / "key"),
-            address=f"unix:{config.socket}",
-            checkpoints=lambda job: (config.state / "checkpoints" / job).as_uri(),
+            signing_key(config.state / "key"),
+            address=self.gate.address,
+            pin=self.gate.pin,
+            checkpoints=self.gate.checkpoints,
         )
         self.observers: dict[str, Observer] = {}
         self.market = Journal(config.state / FOLDER)
@@ -166,10 +165,18 @@ class Daemon:
                 checks=self._checks,
                 busy=self._busy,
                 calibration=self.forecasts.calibration,
-                again=Remaker(self.loop, self.foreseer).again,
+                again=self._again,
+                code=self.gate.code,
             ),
         )
-        await serve(app, self.config.socket, stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve(app, self.config.socket, stop))
+            group.create_task(self.gate.serve(app, stop))
+
+    async def _again(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        from dsched.scheduler.engine.again import Remaker
+
+        return await Remaker(self.loop, self.foreseer).again(told)
 
     def _gauges(self) -> dict[str, float]:
         store = self.store
@@ -201,7 +208,8 @@ class Daemon:
         alerts = Alerts(self.loop, self.config.alerts)
         foresee = self.foreseer.foresee
         self._executor = Executor(
-            *(self.loop, providers, self.observers, self.desk, alerts, alarm, self.desk.user_data, foresee),
+            *(self.loop, providers, self.observers, self.desk, alerts, alarm),
+            *(self.gate.user_data(self.desk.user_data), foresee),
             propose=self.proposer.propose,
         )
         async with asyncio.TaskGroup() as group:
@@ -213,8 +221,10 @@ class Daemon:
                 group.create_task(observer.run())
             if self._keep is not None:
                 group.create_task(self._keep())
-            self._start_ticking()
             self.control.ready = True
+            await asyncio.to_thread(_load_rest)
+            gc.freeze()  # what was loaded meanwhile, too
+            self._start_ticking()
             log.info("daemon.ready", state=str(self.config.state), pid=os.getpid(), market=self.control.market_note)
 
     async def _recall(self) -> None:
@@ -260,6 +270,8 @@ class Daemon:
         self.loop.state.scale = scale
 
     def _start_ticking(self) -> None:
+        from dsched.scheduler.engine.ticker import Ticker
+
         ticker, watchdog = Ticker(), Watchdog.from_env()
 
         def tick() -> None:
@@ -315,19 +327,23 @@ class Daemon:
         self._executor.carry(effects)
 
 
-def _key(path: Path) -> bytes:
-    """The key that signs bootstrap secrets: made once, readable by the daemon alone."""
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-    key = path.read_bytes()
-    if len(key) < 32:  # a kill between create and write; nothing was signed with it yet
-        path.unlink()
-        return _key(path)
-    return key
+def _recorder(config: Config, seed: int, policy: Policy, terms: Terms) -> Recorder | None:
+    if config.record is None:
+        return None
+    from dsched.scheduler.engine.record import Recorder
+
+    return Recorder(config.record, seed, policy, terms)
+
+
+def _load_rest() -> None:
+    """What no daemon needs to be ready and every one soon after: it takes half as long as the start.
+
+    Crowds and jobs with a deadline need numpy, ticks APScheduler, and a log line structlog; whoever comes before
+    this is done loads it himself.
+    """
+    log.load()
+    for name in ("core.fleetplan.crowd", "core.timely.obey", "engine.ticker"):
+        import_module(f"dsched.scheduler.{name}")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -345,30 +361,17 @@ def _status(leaves: Sequence[BaseException]) -> int:
     return EXIT_PERSON if any(isinstance(leaf, SocketTaken) for leaf in leaves) else EXIT_FAULT
 
 
-def _configure_log() -> None:
-    tty = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    _configure_log()
+    log.to_stderr()
     try:
         config = read(sys.argv[1:] if argv is None else argv)
         check_clouds(config)
         store = Store.open(config.state)
+        gate = Gate(config)
     except (ConfigError, StoreError, OSError) as error:
         sys.stderr.write(f"error[E300] {error}\n")
         sys.exit(EXIT_AGAIN if isinstance(error, StoreFailed) else EXIT_PERSON)
-    daemon = Daemon(config, store)
+    daemon = Daemon(config, store, gate)
     gc.freeze()  # what was loaded lives on: no collection needs to look at it
     gc.set_threshold(*COLLECT)
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -1,6 +1,7 @@
 """`python -m dsched.jobs.agent`: the process that a launch starts on its node.
 
-Environment: DSCHED_METADATA and DSCHED_METADATA_FLAVOUR (see identity.py), DSCHED_NODE_DIR (the node's own disk).
+Environment: DSCHED_METADATA, DSCHED_METADATA_FLAVOUR and DSCHED_USER_DATA (see identity.py), DSCHED_NODE_DIR (the
+node's own disk), DSCHED_LEASE (see deadman.py).
 Exit codes: 0 ended as it should, 69 no metadata service, 78 a launch that cannot work.
 """
 
@@ -30,7 +31,7 @@ def main() -> int:
         service = metadata(os.environ)
         node_dir = Path(os.environ.get("DSCHED_NODE_DIR", "/var/lib/dsched-node")).resolve()
         node = Node(Loop(), service, node_dir, os.environ)  # forks the guard: before there is any thread
-        return node.live(_identify(service))
+        return node.live(_identify(service, os.environ.get("DSCHED_USER_DATA", "")))
     except ConfigurationError as error:
         note("agent.misconfigured", error=str(error))
         return EXIT_CONFIG
@@ -39,18 +40,22 @@ def main() -> int:
         return EXIT_UNAVAILABLE
 
 
-def _identify(service: Metadata) -> Identity:
+def _identify(service: Metadata, file: str) -> Identity:
     until = boot_ms() + METADATA_WAIT_MS
     while True:
         try:
-            return identify(service)
+            return identify(service, file)
         except LinkError:
             if boot_ms() >= until:
                 raise
         time.sleep(METADATA_AGAIN_S)
 
 
-if __name__ == "__main__":
+def run() -> None:
     code = main()
     sys.stderr.flush()
     os._exit(code)  # the threads block on the daemon: nothing to wait for
+
+
+if __name__ == "__main__":
+    run()

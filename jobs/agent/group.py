@@ -113,6 +113,7 @@ class Group:
             "DSCHED_GENERATION": str(self.generation),
             "DSCHED_SOCKET": str(self._reports.path),
             "DSCHED_CHECKPOINT": order["checkpoint"],
+            "DSCHED_CARRY": order.get("carry", ""),
             "DSCHED_RESUME": order["resume"],
             "DSCHED_CONTROL": str(self._control.path),
             "WORLD_SIZE": str(order["world_size"]),

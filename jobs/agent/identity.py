@@ -1,13 +1,15 @@
 """Who this node is: the user-data and the launch index, read from the cloud's metadata service.
 
 Two dialects: "aws" (IMDSv2, a session token first) and "gcp" (a fixed header). DSCHED_METADATA names the service,
-DSCHED_METADATA_FLAVOUR the dialect; without them the agent asks the well-known address of AWS.
+DSCHED_METADATA_FLAVOUR the dialect; without them the agent asks the well-known address of AWS. Where the user-data is
+a start script that has laid the agent's part of it down as a file, DSCHED_USER_DATA names that file.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -142,9 +144,9 @@ def metadata(env: Mapping[str, str]) -> Imds | Gce:
     raise ConfigurationError(f"DSCHED_METADATA_FLAVOUR: {flavour!r} is not known; use aws or gcp")
 
 
-def identify(service: Metadata) -> Identity:
-    """Raises LinkError (ask again) or ConfigurationError (end)."""
-    data = parse(service.user_data())
+def identify(service: Metadata, file: str = "") -> Identity:
+    """Raises LinkError (ask again), ConfigurationError (end) or OSError (`file` cannot be read)."""
+    data = parse(Path(file).read_bytes() if file else service.user_data())
     index = service.launch_index()
     return Identity(f"{data['token']}.{index}", data)
 
@@ -162,6 +164,8 @@ def parse(raw: bytes) -> UserData:
         value = data.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ConfigurationError(f"user-data: {name} must be {kind.__name__}, not {value!r}")
+    if not isinstance(data.get("pin", ""), str):
+        raise ConfigurationError(f"user-data: pin must be str, not {data['pin']!r}")
     return cast(UserData, data)
 
 

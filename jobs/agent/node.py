@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from dsched.jobs.agent import notices, nvml, proc, telemetry
+from dsched.jobs.agent.badge import Badge
 from dsched.jobs.agent.children import Children
 from dsched.jobs.agent.client import LinkError
 from dsched.jobs.agent.clock import boot_ms, wall_ms
+from dsched.jobs.agent.deadman import Deadman
 from dsched.jobs.agent.group import MALFORMED
 from dsched.jobs.agent.guard import Guard, kill_marked
 from dsched.jobs.agent.host import Host
@@ -46,6 +48,7 @@ class Node:
         self._children = Children(loop)
         sockets = Sockets(node_dir, mark)
         self._guard = Guard(mark, sockets.litter)
+        self._deadman = Deadman(environ.get("DSCHED_LEASE", ""))
         self._start_guard()
         self._outbox, self._spool = Outbox(), Spool(node_dir / "logs")
         self._host = Host(
@@ -58,19 +61,23 @@ class Node:
         """From the first arming of the lease to the end. Returns the exit code."""
         data = identity.data
         self._identity = identity
+        self._badge = Badge(self._host.node_dir, data["secret"])
         self._lease = Lease(
             self._loop,
             data["drain_ms"],
             drain=self._drain,
             kill=self._supervisor.kill_all,
             end=lambda: self._end("the lease has ended"),
-            moved=self._guard.until,
+            moved=self._moved,
         )
         self._lease.extend(data["lease_until"])
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, lambda: self._leave(data["drain_ms"], "the agent was told to end"))
         self._uplink = Uplink(
-            Home(data["daemon"], identity.node, data["heartbeat_ms"]), self._outbox, self._spool, self
+            Home(data["daemon"], identity.node, data["heartbeat_ms"], data.get("pin", "")),
+            self._outbox,
+            self._spool,
+            self,
         )
         self._uplink.start()
         self._thread("notices", lambda: notices.watch(metadata(self._host.environ), self._warned))
@@ -85,7 +92,7 @@ class Node:
         running = self._loop.ask(self._running)
         return {
             "node": self._identity.node,
-            "secret": self._identity.data["secret"],
+            "secret": self._badge.secret,
             "boot": self.boot,
             "pid": os.getpid(),
             "cpus": os.cpu_count() or 1,
@@ -94,6 +101,9 @@ class Node:
             "running": running,
             "metadata": told,
         }
+
+    def admitted(self, key: str) -> None:
+        self._badge.keep(key)
 
     def leased(self, until_wall: int) -> None:
         self._loop.post(lambda: self._lease.extend(until_wall))
@@ -137,6 +147,10 @@ class Node:
             self._supervisor.close("the cloud takes this node")
             self._lease.cut_to(warned.deadline)
         self._tell({"kind": "noticed", "what": warned.what, "deadline": warned.deadline, "at": wall_ms()})
+
+    def _moved(self, until: int) -> None:
+        self._guard.until(until)
+        self._deadman.until(until)
 
     def _drain(self, kill_at: int) -> None:
         self._supervisor.stop_all(kill_at, "the cloud takes this node" if self._lease.cut else "the lease ends")

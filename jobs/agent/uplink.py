@@ -74,6 +74,7 @@ class Listener(Protocol):
     """The loop's side; the uplink's threads call it and it posts."""
 
     def greeting(self) -> Hello: ...
+    def admitted(self, key: str) -> None: ...
     def leased(self, until_wall: int) -> None: ...
     def ordered(self, orders: list[Order]) -> None: ...
     def dismissed(self, why: str) -> None: ...
@@ -112,6 +113,10 @@ class Home(NamedTuple):
     address: str
     node: str
     heartbeat_ms: int
+    pin: str = ""  # see Link
+
+    def link(self) -> Link:
+        return Link(self.address, self.pin)
 
 
 class Uplink:
@@ -129,7 +134,7 @@ class Uplink:
 
     def bundle(self, sha256: str, target: Path, wanted: Callable[[], bool]) -> None:
         """Download to `target`, repeating while `wanted()`. Raises Refused when the daemon has no such bundle."""
-        link, backoff = Link(self._home.address), self._backoff()
+        link, backoff = self._home.link(), self._backoff()
         path = f"/agent/v1/bundle/{sha256}"
         while wanted():
             session = self._session.current()
@@ -152,7 +157,7 @@ class Uplink:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def _dial(self) -> None:
-        link, backoff, after, away = Link(self._home.address), self._backoff(), 0, False
+        link, backoff, after, away = self._home.link(), self._backoff(), 0, False
         while True:
             session = self._session.value
             try:
@@ -172,6 +177,7 @@ class Uplink:
 
     def _hello(self, link: Link) -> int:
         welcome = self._json(link, HELLO, dict(self._listener.greeting()))
+        self._listener.admitted(str(welcome.get("key", "")))
         self._leased(welcome)
         self._session.set(str(welcome["session"]))
         note("uplink.welcome", daemon=self._home.address)
@@ -195,7 +201,7 @@ class Uplink:
     # -- facts ----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        link, backoff = Link(self._home.address), self._backoff()
+        link, backoff = self._home.link(), self._backoff()
         while True:
             self._deliver(link, backoff, self._outbox.take())
             self._outbox.done()
@@ -255,7 +261,7 @@ class Uplink:
     # -- logs -----------------------------------------------------------------------------------------------------
 
     def _upload(self) -> None:
-        link, backoff = Link(self._home.address), self._backoff()
+        link, backoff = self._home.link(), self._backoff()
         while True:
             for stream in self._spool.wait(LOG_GATHER_S):
                 for _ in range(TURN_CHUNKS):

@@ -1,8 +1,9 @@
 """The contract between a job and its agent, from the job's side. Standard library only.
 
-Environment   DSCHED_JOB, DSCHED_GENERATION (the fence), DSCHED_SOCKET (reports), DSCHED_CHECKPOINT (uri), DSCHED_RESUME
-              ("1": an earlier generation ran), DSCHED_CONTROL (a file, see `Control`), RANK, WORLD_SIZE, LOCAL_RANK,
-              MASTER_ADDR, MASTER_PORT. None of them is required: without them the same script is a plain program.
+Environment   DSCHED_JOB, DSCHED_GENERATION (the fence), DSCHED_SOCKET (reports), DSCHED_CHECKPOINT (uri), DSCHED_CARRY
+              (uri: the newest checkpoint lies there, not here), DSCHED_RESUME ("1": an earlier generation ran),
+              DSCHED_CONTROL (a file, see `Control`), RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT. None of
+              them is required: without them the same script is a plain program.
 Signal        SIGTERM: finish the step, checkpoint, leave with EXIT_SAVED. SIGKILL follows at the deadline.
 Exit codes    0 done, 75 saved (run me again), 76 a peer was lost, 77 the checkpoint is damaged (step back one),
               78 never retry. Any other is the job's own failure.
@@ -50,6 +51,7 @@ class Environment:
     generation: int | None = None  # None: not started by an agent
     socket: str = ""
     checkpoint: str = ""
+    carry: str = ""  # uri of another cloud's store that holds the newest checkpoint; see carry.py
     resume: bool = False
     control: str = ""
     rank: int = 0
@@ -67,6 +69,7 @@ class Environment:
             generation=None if generation < 0 else generation,
             socket=environ.get("DSCHED_SOCKET", ""),
             checkpoint=environ.get("DSCHED_CHECKPOINT", ""),
+            carry=environ.get("DSCHED_CARRY", ""),
             resume=environ.get("DSCHED_RESUME", "") == "1",
             control=environ.get("DSCHED_CONTROL", ""),
             rank=_number(environ, "RANK", 0),
@@ -163,11 +166,22 @@ class Runtime:
         self._report.send("ready", step=step, uri=uri, fallback=fallback)
 
     def step(
-        self, step: int, *, loss: float | None = None, tokens: int | None = None, steps: int | None = None
+        self,
+        step: int,
+        *,
+        loss: float | None = None,
+        tokens: int | None = None,
+        steps: int | None = None,
+        **more: float | None,
     ) -> None:
-        """`step` is done. `tokens`: in this step. `steps`: in all, where known."""
+        """`step` is done. `tokens`: in this step. `steps`: in all, where known. `more`: the job's own numbers."""
         pace = self._pace.tick(tokens, self._monotonic())
-        self._report.send("step", step=step, steps=steps, loss=loss, tokens=tokens, **pace)
+        self._report.send("step", step=step, steps=steps, loss=loss, tokens=tokens, **pace, **more)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Smoothed over about ten steps; None before the second."""
+        return self._pace.tokens_per_s
 
     def saved(
         self,

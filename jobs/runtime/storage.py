@@ -20,6 +20,7 @@ durable. (obstore's own local store does not fsync, so a power cut could take ba
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
@@ -279,15 +280,25 @@ class ObjectStorage:
 def _connect(uri: str) -> ObjectStore:
     from obstore.store import GCSStore, S3Store
 
-    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")  # asked for by name: a store of one's own
     options: dict[str, Any] = {
-        "client_options": {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": plain},
+        "client_options": {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": _plain(uri)},
         "retry_config": {"max_retries": RETRIES_MAX, "retry_timeout": RETRY_FOR},
     }
     with _cloud_errors(uri):
         if uri.startswith("s3:"):
             return S3Store.from_url(uri, **options)
         return GCSStore.from_url(uri, **options)
+
+
+def _plain(uri: str) -> bool:
+    """Whether a store of one's own is named, without TLS."""
+    if uri.startswith("s3:"):
+        return os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    try:
+        told = json.loads(os.environ.get("GOOGLE_SERVICE_ACCOUNT_KEY", "{}"))
+    except ValueError:
+        return False  # the library says what is wrong with it
+    return isinstance(told, dict) and str(told.get("gcs_base_url", "")).startswith("http://")
 
 
 @contextmanager

@@ -1,14 +1,16 @@
-"""`python -m dsched.jobs.train`: train the decoder, alone or under an agent; `--check A B` compares two runs."""
+"""`python -m dsched.jobs.train`: train the decoder, alone, in a gang, or under an agent; `--check A B` compares runs."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
 from dsched.jobs.runtime.contract import EXIT_CORRUPT, EXIT_NEVER_RETRY, EXIT_SAVED, ContractError, Runtime
 from dsched.jobs.runtime.storage import StorageError
+from dsched.jobs.train.shape import PRESETS, Precision
 
 log = logging.getLogger("dsched.train")
 
@@ -24,9 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
         run = Runtime.from_env()
     except ContractError as e:
         log.error("%s", e)
-        return EXIT_NEVER_RETRY
-    if run.env.world_size > 1:
-        log.error("WORLD_SIZE is %d; this trainer runs on one rank, ask for one", run.env.world_size)
         return EXIT_NEVER_RETRY
     try:
         return _train(run, options)
@@ -56,18 +55,20 @@ def check(uri_a: str, uri_b: str) -> int:
 def _train(run: Runtime, options: argparse.Namespace) -> int:
     import torch  # after SIGTERM is caught: this takes a second
 
-    from dsched.jobs.runtime.checkpoint import Checkpoints, NothingValid, Superseded
-    from dsched.jobs.runtime.storage import BadUri, open_storage
+    from dsched.jobs.runtime.checkpoint import NothingValid, Superseded
+    from dsched.jobs.runtime.elastic import Summation
+    from dsched.jobs.runtime.storage import BadUri
     from dsched.jobs.runtime.tensors import Mismatch
-    from dsched.jobs.train.loop import EXIT_FAILED, Recipe, train
-    from dsched.jobs.train.model import Shape
+    from dsched.jobs.train.loop import EXIT_FAILED, train
+    from dsched.jobs.train.training import Recipe
 
     torch.set_num_threads(options.threads)
     try:
-        shape = Shape(dim=options.dim, layers=options.layers, heads=options.heads)
         recipe = Recipe(
             seed=options.seed,
-            shape=shape,
+            shape=PRESETS[options.preset],
+            precision=Precision(options.precision),
+            shards=options.shards,
             rows=options.rows,
             length=options.length,
             rate=options.rate,
@@ -77,9 +78,19 @@ def _train(run: Runtime, options: argparse.Namespace) -> int:
         log.error("%s", e)
         return EXIT_NEVER_RETRY
     try:
-        store = open_storage(options.checkpoint or run.env.checkpoint or _default())
-        checkpoints = Checkpoints(store, run.env.generation)
-        return train(run, checkpoints, recipe, steps=options.steps, every=options.every)
+        return train(
+            run,
+            options.checkpoint or run.env.checkpoint or _default(),
+            recipe,
+            steps=options.steps,
+            every=options.every,
+            device=_device(run.env.local_rank) if options.device == "auto" else options.device,
+            summation=Summation(options.summation),
+            recompute=options.recompute,
+        )
+    except ContractError as e:
+        log.error("%s", e)
+        return EXIT_NEVER_RETRY
     except (BadUri, Mismatch) as e:
         log.error("%s", e)
         return EXIT_NEVER_RETRY
@@ -98,20 +109,40 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dsched.jobs.train", description=__doc__)
     parser.add_argument("--steps", type=_positive, default=300)
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
-    parser.add_argument("--dim", type=_positive, default=128)
-    parser.add_argument("--layers", type=_positive, default=2)
-    parser.add_argument("--heads", type=_positive, default=4)
-    parser.add_argument("--rows", type=_positive, default=4, help="rows per step")
+    parser.add_argument("--preset", choices=PRESETS, default="tiny", help="the model's shape")
+    parser.add_argument("--precision", choices=[each.value for each in Precision], default=Precision.BF16.value)
+    parser.add_argument("--shards", type=_positive, default=4, help="micro-batches per step: the most workers")
+    parser.add_argument("--rows", type=_positive, default=1, help="rows per micro-batch")
     parser.add_argument("--length", type=_positive, default=128, help="bytes per row")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
     parser.add_argument("--corpus-bytes", type=_positive, default=4 << 20)
     parser.add_argument("--every", type=int, default=0, metavar="STEPS", help="save after so many steps too")
     parser.add_argument("--threads", type=_positive, default=1, help="more change the bits")
+    parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
+    parser.add_argument("--device", default="auto", help="cpu, cuda:0, ...; default: a GPU where there is one")
+    parser.add_argument(
+        "--summation",
+        choices=["tree", "allreduce"],
+        default="tree",
+        help="of gradients; allreduce is what libraries do, and gives other bits at every number of workers",
+    )
     parser.add_argument(
         "--checkpoint", default="", metavar="URI", help="default: DSCHED_CHECKPOINT, else ./checkpoints"
     )
     parser.add_argument("--check", nargs=2, metavar="URI", help="compare the losses and weights of two runs, and leave")
     return parser.parse_args(arguments)
+
+
+def _device(local_rank: int) -> str:
+    """A GPU's kernels repeat their bits only when told to, and that import takes 1.7 s; a CPU's do on one thread."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    return f"cuda:{torch.cuda.current_device()}"
 
 
 def _positive(text: str) -> int:
@@ -130,4 +161,7 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads may wait for a lost peer, and taking torch down takes longer than a step

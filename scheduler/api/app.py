@@ -67,9 +67,9 @@ def create_app(
 class Application:
     """Finds the route of a request. A path is compared piece by piece; a piece in braces fits anything."""
 
-    def __init__(self, api: Api, table: Iterable[Route]) -> None:
+    def __init__(self, api: Api, table: Iterable[Route], *, documented: bool = True) -> None:
         self.api = api
-        self._plain: dict[str, _Methods] = {DOCUMENT: {"GET": _document}}
+        self._plain: dict[str, _Methods] = {DOCUMENT: {"GET": _document}} if documented else {}
         self._patterns: dict[int, list[tuple[list[str], _Methods]]] = {}  # by the number of pieces
         for route in table:
             self._methods(route.path)[route.method] = guarded(api, route)

@@ -174,6 +174,7 @@ class Extras:
     calibration: Callable[[], Calibration] = nothing_judged  # how good predictions of interruptions were
     again: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]] = never_again  # a stored decision, made anew
     busy: Callable[[], str] = never_busy  # why no change is taken now (the store is behind), or ""
+    code: Mapping[str, bytes] = field(default_factory=dict)  # what bare machines fetch, by SHA-256 in hexadecimal
 
 
 NOTHING_MORE: Final = Extras()

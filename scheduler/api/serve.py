@@ -92,19 +92,7 @@ async def serve(app: Application, path: Path, stop: asyncio.Event, *, ready: asy
     `ready` is set once the socket answers.
     """
     with listening(path) as sock:
-        config = Config(
-            app,
-            http=PeerProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            date_header=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )
-        config.load()
+        config = configured(app)
         state = ServerState()
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(
@@ -120,15 +108,39 @@ async def serve(app: Application, path: Path, stop: asyncio.Event, *, ready: asy
         finally:
             server.close()
             listener.cancel()
-            await _wind_up(api, state)
+            _tell_the_end(api)
+            await wind_up(state)
 
 
-async def _wind_up(api: Api, state: ServerState) -> None:
-    """Tell whoever waits, let answers finish within the grace, cut the rest."""
+def configured(app: Any, connections_max: int | None = None) -> Config:
+    """uvicorn's protocol without its logs, headers and lifespan. Beyond `connections_max` a call is answered 503."""
+    config = Config(
+        app,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        limit_concurrency=connections_max,
+    )
+    config.load()
+    return config
+
+
+def _tell_the_end(api: Api) -> None:
+    """To whoever waits in a stream or a long poll."""
     api.closing.set()
     api.feed.close()
     api.watch.close()
     api.logs.wake_all()
+
+
+async def wind_up(state: ServerState) -> None:
+    """Let answers finish within the grace, cut the rest."""
     for connection in list(state.connections):
         connection.shutdown()
     if state.tasks:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-import structlog
-
 from dsched.scheduler.core.effect import TellCheckpoint, TellLeave, TellStart, TellStop
 from dsched.scheduler.core.message import (
     AgentHello,
@@ -31,10 +29,11 @@ from dsched.scheduler.core.message import (
     RenewLease,
     SetupBroke,
 )
-from dsched.scheduler.core.snapshot import Intent, Progress
-from dsched.scheduler.core.units import Instant, Millis
+from dsched.scheduler.core.snapshot import Intent, Job, Progress
+from dsched.scheduler.core.units import MINUTE, Instant, Millis
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.paces import Paces
+from dsched.scheduler.log import log
 from dsched.scheduler.wire.agent import (
     Control,
     Fact,
@@ -56,13 +55,12 @@ from dsched.scheduler.wire.session import Doubled, Forbidden, Stranger, Unknown
 ORDERS_MAX: Final = 256  # waiting for one node; a node that takes none for so long is lost anyway
 DRAIN: Final = Millis(10_000)  # before a lease's end, when the job is not known any more
 HEARTBEAT: Final = Millis(10_000)
+BOOTSTRAP: Final = Millis(15 * MINUTE)  # a launch's secret opens a first session for so long; GPU machines boot in ten
 SILENT: Final = 2 * HEARTBEAT  # an agent that lives has polled within this
 WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
 PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
 
 Tell = TellStart | TellStop | TellCheckpoint | TellLeave
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -81,11 +79,17 @@ class Seat:
 
 
 class Desk:
-    """Implements the API's Desk. `key` signs bootstrap secrets and sessions, so neither has to be stored."""
+    """Implements the API's Desk. `key` signs bootstrap secrets, nodes' keys and sessions, so none has to be stored.
 
-    def __init__(self, loop: Loop, key: bytes, *, address: str, checkpoints: Callable[[str], str]) -> None:
+    `address` and `pin`: where nodes call in, and the SHA-256 of the certificate that answers there, if one does.
+    `checkpoints`: from a job and a provider to the place where it saves there.
+    """
+
+    def __init__(
+        self, loop: Loop, key: bytes, *, address: str, checkpoints: Callable[[str, str], str], pin: str = ""
+    ) -> None:
         self._loop, self._key = loop, key
-        self._address, self._checkpoints = address, checkpoints
+        self._address, self._pin, self._checkpoints = address, pin, checkpoints
         self._seats: dict[str, Seat] = {}
         self._paces = Paces()
         self._begun = loop.clock.now().wall  # who was heard before this daemon's start may be about to call again
@@ -94,15 +98,20 @@ class Desk:
 
     def user_data(self, intent: Intent) -> UserData:
         """The same bytes for every repeat of the launch."""
-        return UserData(
+        data = UserData(
             cluster=self._loop.state.cluster,
             token=intent.id,
             daemon=self._address,
-            secret=self._sign("launch", intent.id),
+            secret=self.secret(intent.id, Instant(intent.made.wall + BOOTSTRAP)),
             lease_until=intent.lease_until,
             drain_ms=self._drain(intent),
             heartbeat_ms=HEARTBEAT,
         )
+        return UserData(**data, pin=self._pin) if self._pin else data
+
+    def secret(self, token: str, until: Instant) -> str:
+        """What opens the first session of a launch's nodes: its own end, and our signature under both."""
+        return f"{until}.{self._sign('launch', token, str(until))}"
 
     def _drain(self, intent: Intent) -> int:
         job = self._loop.state.jobs.get(intent.job)
@@ -115,11 +124,7 @@ class Desk:
 
     async def hello(self, body: Hello) -> Welcome:
         name = body["node"]
-        token = name.rpartition(".")[0]
-        if not hmac.compare_digest(body["secret"], self._sign("launch", token)):
-            raise Forbidden(f"wrong secret for {name}")
-        if name not in self._loop.state.nodes:
-            raise Unknown(name)
+        self._admit(name, body["secret"], body["boot"])
         for gone in self._seats.keys() - self._loop.state.nodes.keys():
             del self._seats[gone]
         self._refuse_double(name, body["boot"])
@@ -129,10 +134,29 @@ class Desk:
             Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
         )
         seat.lease = await self._ask(AgentHello(node=name, boot=body["boot"], running=groups))
-        return Welcome(session=seat.session, lease_until=seat.lease, seq=0)
+        return Welcome(session=seat.session, key=self._sign("node", name), lease_until=seat.lease, seq=0)
+
+    def _admit(self, name: str, secret: str, boot: str) -> None:
+        """By the node's own key; or by the launch's secret, in its time and for the node's first start alone.
+
+        Whoever runs on a machine, or may describe it, can read its user-data: once used, that is worth nothing.
+        """
+        own = hmac.compare_digest(secret, self._sign("node", name))
+        until, _, signature = secret.partition(".")
+        if not own and not hmac.compare_digest(signature, self._sign("launch", name.rpartition(".")[0], until)):
+            raise Forbidden(f"wrong secret for {name}")
+        node = self._loop.state.nodes.get(name)
+        if node is None:
+            raise Unknown(name)
+        if own:
+            return
+        if node.boot not in ("", boot):
+            raise Forbidden(f"the secret of {name} has been used")
+        if self._loop.clock.now().wall > int(until):
+            raise Forbidden(f"the secret of {name} has expired")
 
     def _refuse_double(self, name: str, boot: str) -> None:
-        """Whoever runs on a node can read the launch's secret there: it buys no second session beside a living one."""
+        """Whoever runs on a node may find its key there: it buys no second session beside a living one."""
         seat, state = self._seats.get(name), self._loop.state
         first = seat.boot if seat else state.nodes[name].boot
         wait = state.heard.get(name, self._begun) + SILENT - self._loop.clock.now().wall
@@ -297,10 +321,11 @@ class Desk:
 
     def _start(self, effect: TellStart, seq: int) -> Start | None:
         job = self._loop.state.jobs.get(effect.job)
-        if job is None or job.generation != effect.generation:
+        node = self._loop.state.nodes.get(effect.node)
+        if job is None or node is None or job.generation != effect.generation:
             return None  # outdated while it waited for the disk
         spec = job.spec
-        return Start(
+        start = Start(
             kind="start",
             seq=seq,
             job=job.id,
@@ -314,12 +339,17 @@ class Desk:
             world_size=effect.world_size,
             master_addr="127.0.0.1",
             master_port=PORTS[zlib.crc32(f"{job.id}/{effect.generation}".encode()) % len(PORTS)],
-            checkpoint=spec.checkpoint.uri or self._checkpoints(job.id),
+            checkpoint=self._place(job, node.pool.provider),
             resume="1" if effect.resume else "",
             interval_ms=effect.interval,
             drain_ms=spec.drain,
             hang_ms=spec.hang,
         )
+        before = self._place(job, job.checkpoint_at.partition("/")[0]) if job.checkpoint_at else start["checkpoint"]
+        return start if before == start["checkpoint"] else Start(**start, carry=before)
+
+    def _place(self, job: Job, provider: str) -> str:
+        return job.spec.checkpoint.uri or self._checkpoints(job.id, provider)
 
 
 def _millis(told: float | None) -> Millis | None:

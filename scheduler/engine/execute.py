@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
-
-import structlog
+from typing import TYPE_CHECKING, Any, Final
 
 from dsched.providers.base import Leased, NodeRef, Provider, ProviderError
 from dsched.scheduler.core.effect import (
@@ -28,7 +25,6 @@ from dsched.scheduler.core.effect import (
 from dsched.scheduler.core.message import LaunchUnanswered, Message
 from dsched.scheduler.core.proposal import Puzzle
 from dsched.scheduler.core.snapshot import Intent
-from dsched.scheduler.core.timely.foresight import Request
 from dsched.scheduler.core.units import MINUTE, SECOND, Millis
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.desk import Desk
@@ -36,14 +32,15 @@ from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.timers import Alarm
 from dsched.scheduler.engine.translate import launch_of, launched
-from dsched.scheduler.wire.agent import UserData
+from dsched.scheduler.log import log
+
+if TYPE_CHECKING:
+    from dsched.scheduler.core.timely.foresight import Request
 
 CALLS: Final = 32  # provider calls under way at a time: their quotas are a few per second
 CALL_SECONDS: Final = 30.0  # shorter than the lease margin; a call that takes longer is Ambiguous
 RENEW_TRIES: Final = 5  # a lease that only the provider has not heard of ends the node; it has half of it for these
 RENEW_AGAIN_S: Final = 1.0  # doubling
-
-log = structlog.get_logger()
 
 
 class Executor:
@@ -57,7 +54,7 @@ class Executor:
         desk: Desk,
         alerts: Alerts,
         alarm: Alarm,
-        user_data: Callable[[Intent], UserData],
+        user_data: Callable[[Intent], str],
         foresee: Callable[[Request], Coroutine[Any, Any, None]] | None = None,
         propose: Callable[[Puzzle], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
@@ -126,7 +123,7 @@ class Executor:
         provider = self._providers.get(intent.provider)
         if provider is None:
             return LaunchUnanswered(intent=name, why=f"no provider {intent.provider} is set up", retry=Millis(MINUTE))
-        want = launch_of(intent, self._loop.state.cluster, json.dumps(self._user_data(intent), sort_keys=True))
+        want = launch_of(intent, self._loop.state.cluster, self._user_data(intent))
         async with asyncio.timeout(CALL_SECONDS):
             return await launched(provider, want)
 

@@ -9,6 +9,7 @@ chunks and bundles, which are bytes. Every instant is wall time in milliseconds 
     POST /agent/v1/logs             bytes  -> {"offset": n}   n: bytes held now; resend from there
          ?node=&session=&job=&generation=&rank=&offset=
     GET  /agent/v1/bundle/<sha256>         -> bytes    the workdir, tar.gz
+    GET  /agent/v1/code/<sha256>           -> bytes    the agent itself, for a machine that has none; no session needed
 
 A 410 on any call means: this node is not ours any more. The agent stops its ranks (SIGTERM, grace, SIGKILL) and ends.
 """
@@ -32,7 +33,8 @@ class UserData(TypedDict):
     cluster: str
     token: str  # the launch's token; node id = f"{token}.{index}", index from the metadata service
     daemon: str  # "unix:/path/api.sock" or "https://host:port"
-    secret: str  # one launch's bootstrap secret
+    secret: str  # opens the first session of each node of the launch, for a quarter of an hour
+    pin: NotRequired[str]  # SHA-256 of the certificate at `daemon`, in hexadecimal: no other one is spoken to
     lease_until: int  # absolute; fixed when the launch was planned
     drain_ms: int  # how long before its lease's end an agent starts to drain
     heartbeat_ms: int
@@ -40,7 +42,7 @@ class UserData(TypedDict):
 
 class Hello(TypedDict):
     node: str
-    secret: str
+    secret: str  # the launch's at first, then this node's own key
     boot: str  # random per agent start
     pid: int
     cpus: int
@@ -59,6 +61,7 @@ class RankGroup(TypedDict):
 
 class Welcome(TypedDict):
     session: str
+    key: str  # the `secret` of this node's next hellos: the launch's opens nothing more; worth nothing after its lease
     lease_until: int
     seq: int  # orders up to here are already known to have reached the node
 
@@ -85,6 +88,7 @@ class Start(TypedDict):
     master_addr: str
     master_port: int
     checkpoint: str  # uri
+    carry: NotRequired[str]  # uri of another cloud's store, where the newest checkpoint lies
     resume: str  # "1" when an earlier generation ran
     interval_ms: int  # checkpoint interval
     drain_ms: int  # SIGTERM to SIGKILL

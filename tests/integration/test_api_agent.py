@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.engine.desk import SILENT
+from dsched.scheduler.engine.desk import BOOTSTRAP, SILENT
 from tests.support.office import SPEC, Office, office
 from tests.support.stage import offer
 
@@ -25,18 +25,20 @@ class Agent:
     http: httpx.AsyncClient
     node: str
     secret: str
+    key: str = ""  # the node's own, once it has been admitted
     session: str = ""
     boot: str = "b"
     reports: int = 0
 
     async def call(self) -> httpx.Response:
-        body = {"node": self.node, "secret": self.secret, "boot": self.boot, "pid": 1, "cpus": 1, "memory_mib": 1}
+        secret = self.key or self.secret
+        body = {"node": self.node, "secret": secret, "boot": self.boot, "pid": 1, "cpus": 1, "memory_mib": 1}
         return await self.http.post("/agent/v1/hello", json={**body, "gpus": [], "running": [], "metadata": {}})
 
     async def hello(self) -> None:
         answer = await self.call()
         assert answer.status_code == 200, answer.text
-        self.session = answer.json()["session"]
+        self.session, self.key = answer.json()["session"], answer.json()["key"]
 
     async def poll(self, after: int = 0, wait_ms: int = 0) -> httpx.Response:
         body = {"node": self.node, "session": self.session, "after": after, "wait_ms": wait_ms}
@@ -120,7 +122,7 @@ async def test_wrong_secrets_and_unknown_nodes_are_told_apart(http: httpx.AsyncC
 async def test_a_second_agent_gets_in_only_once_the_first_is_not_heard_any_more(
     built: Office, http: httpx.AsyncClient, agent: Agent
 ) -> None:
-    thief = Agent(http, agent.node, agent.secret, boot="another")
+    thief = Agent(http, agent.node, agent.key, boot="another")
     for _ in range(3):
         built.clock.move(SILENT - 2_500)
         refused = await thief.call()
@@ -128,7 +130,7 @@ async def test_a_second_agent_gets_in_only_once_the_first_is_not_heard_any_more(
         assert refused.json()["error"]["code"] == "E429"
         assert (await agent.poll()).status_code == 200  # whoever is refused takes nobody's session
     built.clock.move(SILENT)
-    again = Agent(http, agent.node, agent.secret, boot="another")
+    again = Agent(http, agent.node, agent.key, boot="another")
     await again.hello()
     assert (await again.poll()).status_code == 200
     assert (await agent.poll()).status_code == 401
@@ -141,10 +143,34 @@ async def test_after_a_restart_of_the_daemon_the_first_agent_has_time_to_come_ba
     built.state.heard.clear()
     built.desk._seats.clear()
     built.desk._begun = built.clock.now().wall
-    assert (await Agent(http, agent.node, agent.secret, boot="another").call()).status_code == 429
+    assert (await Agent(http, agent.node, agent.key, boot="another").call()).status_code == 429
     await agent.hello()
     built.clock.move(SILENT)
-    assert (await Agent(http, agent.node, agent.secret, boot="another").call()).status_code == 200
+    assert (await Agent(http, agent.node, agent.key, boot="another").call()).status_code == 200
+
+
+async def test_the_secret_of_a_launch_opens_one_session_and_its_key_the_later_ones(
+    built: Office, http: httpx.AsyncClient, agent: Agent
+) -> None:
+    built.clock.move(SILENT)
+    thief = Agent(http, agent.node, agent.secret, boot="another")
+    refused = await thief.call()
+    assert (refused.status_code, "has been used" in refused.text) == (403, True)
+    assert (await Agent(http, agent.node, agent.secret).call()).status_code == 200  # the answer to the first was lost
+    built.desk._seats.clear()
+    await agent.hello()  # by its key, after a restart of the daemon
+    assert (await Agent(http, "ds-other.0", agent.key).call()).status_code == 403
+
+
+async def test_a_secret_that_was_not_used_in_its_time_is_worth_nothing(built: Office, http: httpx.AsyncClient) -> None:
+    assert (await http.post("/v1/jobs", json={"spec": SPEC})).status_code == 201
+    (node,) = await built.launch()
+    secret = built.secret(node)
+    built.clock.move(BOOTSTRAP + 1)
+    refused = await Agent(http, node, secret).call()
+    assert (refused.status_code, "expired" in refused.text) == (403, True)
+    later = f"{int(secret.partition('.')[0]) + 1}.{secret.partition('.')[2]}"
+    assert "wrong secret" in (await Agent(http, node, later).call()).text
 
 
 async def test_a_fact_of_the_wrong_form_names_its_place(agent: Agent) -> None:

@@ -27,7 +27,7 @@ from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import HOUR, Instant, Moment
 from dsched.scheduler.engine.clock import Clock
 from dsched.scheduler.engine.control import Control
-from dsched.scheduler.engine.desk import Desk
+from dsched.scheduler.engine.desk import BOOTSTRAP, Desk
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.logbook import LogBook
@@ -68,7 +68,9 @@ class Office:
             publish=self._publish,
             carry=self._carry,
         )
-        self.desk = Desk(self.loop, b"k" * 32, address=f"unix:{self.socket}", checkpoints=lambda job: f"file:///{job}")
+        self.desk = Desk(
+            self.loop, b"k" * 32, address=f"unix:{self.socket}", checkpoints=lambda job, _: f"file:///{job}"
+        )
         self.control = Control(self.loop, {}, Random(7))
         self.logs = LogBook(folder / "logs", job_max=4096, piece_max=1024)
         self.bundles = Bundles(folder / "bundles", most=limits.bundle_bytes)
@@ -125,7 +127,7 @@ class Office:
         return list(intent.nodes)
 
     def secret(self, node: str) -> str:
-        return self.desk._sign("launch", node.rpartition(".")[0])
+        return self.desk.secret(node.rpartition(".")[0], Instant(self.clock.now().wall + BOOTSTRAP))
 
 
 @asynccontextmanager

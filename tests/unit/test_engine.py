@@ -23,7 +23,7 @@ from tests.support.stage import spec
 
 
 def desk_of(rig: Rig) -> Desk:
-    return Desk(rig.loop, b"k" * 32, address="unix:/s", checkpoints=lambda job: f"file:///{job}")
+    return Desk(rig.loop, b"k" * 32, address="unix:/s", checkpoints=lambda job, _: f"file:///{job}")
 
 
 async def boot(rig: Rig, desk: Desk) -> tuple[str, str]:

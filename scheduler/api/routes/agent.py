@@ -18,6 +18,8 @@ from dsched.scheduler.store.logbook import GENERATION_MAX, RANK_MAX, BadName
 from dsched.scheduler.wire import agent as wire
 from dsched.scheduler.wire.session import Forbidden, Stranger
 
+HELLO: Final = "/agent/v1/hello"
+CODE: Final = "/agent/v1/code/"
 _FACTS: Final[dict[str, Any]] = {
     "started": wire.Started,
     "exited": wire.Exited,
@@ -128,6 +130,14 @@ async def bundle(api: Api, call: Call) -> Response:
     return FileResponse(path, media_type="application/gzip")
 
 
+async def code(api: Api, call: Call) -> Response:
+    """The agent itself, for a machine that has none. It is no secret, and who asks checks its digest."""
+    data = api.extras.code.get(call.part("sha256"))
+    if data is None:
+        raise Fault(404, "no such code")
+    return Response(data, media_type="application/zip")
+
+
 def _known_form(session: str) -> None:
     if not session or not session.isascii():
         raise Stranger("no session")
@@ -137,7 +147,7 @@ _A: Final = Permission.AGENT
 ROUTES: Final = (
     Route(
         method="POST",
-        path="/agent/v1/hello",
+        path=HELLO,
         permission=_A,
         handler=hello,
         body_max=lambda api: api.limits.report_bytes,
@@ -159,4 +169,5 @@ ROUTES: Final = (
         body_max=lambda api: api.limits.log_bytes,
     ),
     Route(method="GET", path="/agent/v1/bundle/{sha256}", permission=_A, handler=bundle),
+    Route(method="GET", path=CODE + "{sha256}", permission=_A, handler=code),
 )
