@@ -40,6 +40,8 @@ class Config:
     discounts: Mapping[str, float] = field(default_factory=dict)
     """Private prices: globs over "provider/shape/market" -> share of the list price, first match first."""
     shares: Mapping[str, float] = field(default_factory=dict)  # user -> weight of the fair share; 1 where not named
+    spot_shares: Mapping[str, float] = field(default_factory=dict)
+    """Globs over users -> of each of their jobs' machine hours, the most that may be spot; first match first."""
     quotas: Mapping[str, str] = field(default_factory=dict)
     """What our accounts may run: globs over "provider/region/shape/market" -> "768 vcpus", "64 gpus" or "8 nodes"."""
     held: tuple[Mapping[str, Any], ...] = ()
@@ -191,7 +193,7 @@ def _check_weights(config: Config) -> None:
         value = getattr(config, name)
         if type(value) not in (int, float) or not 0 <= value < float("inf"):
             raise ConfigError(f"{name} = {value!r}: must be a number of at least 0")
-    for name in ("shares", "quotas", "aws", "gcp", "nodes"):
+    for name in ("shares", "spot_shares", "quotas", "aws", "gcp", "nodes"):
         if not isinstance(getattr(config, name), Mapping):
             raise ConfigError(f"{name}: must be a table, [{name}]")
     _check_users_and_quotas(config)
@@ -209,6 +211,9 @@ def _check_users_and_quotas(config: Config) -> None:
     for user, weight in config.shares.items():
         if type(weight) not in (int, float) or not 0 < weight < float("inf"):
             raise ConfigError(f"shares: {user} = {weight!r}: must be a weight above 0, such as 2.0")
+    for user, share in config.spot_shares.items():
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise ConfigError(f"spot_shares: {user} = {share!r}: must be a share of 0 to 1, such as 0.5")
     for pattern, text in config.quotas.items():
         try:
             read_quota(pattern, text)

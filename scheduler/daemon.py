@@ -93,6 +93,7 @@ class Daemon:
             discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
             facts=places.load(),
             weights=tuple(sorted(config.shares.items())),
+            spot_shares=tuple(config.spot_shares.items()),
             solver=config.solver,
             held=tuple(read_hold(row) for row in config.held),
             quotas=tuple(read_quota(pattern, text) for pattern, text in config.quotas.items()),

@@ -112,9 +112,8 @@ def over_spot_share(need: Need, pool: Pool, value: Value, left: Millis | None) -
     allowed = left / HOUR + ahead
     if allowed > 0:
         return None
-    return Refusal(
-        Why.OVER_SPOT_SHARE, f"spot is used up: at most {need.spot_share:.0%} of the machine hours may be spot"
-    )
+    used_up = f"spot is used up: at most {need.spot_share:.0%} of the machine hours may be spot"
+    return Refusal(Why.OVER_SPOT_SHARE, used_up if need.spot_share else "spot, of which the job may have nothing")
 
 
 def no_price(offer: Offer) -> Refusal | None:

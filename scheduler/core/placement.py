@@ -135,6 +135,8 @@ class Policy:
     """Capacity that is paid for whether it is used or not."""
     weights: tuple[tuple[str, float], ...] = ()
     """User -> weight of the fair share; 1 where nothing is said."""
+    spot_shares: tuple[tuple[str, float], ...] = ()
+    """Glob over users -> of each of his jobs' machine hours, the most that may be spot; the first match holds."""
     placements_max: int = 100
     """Placements in one pass, so that it stays short and events are heard in between; the rest waits for the next."""
 
@@ -172,6 +174,8 @@ class Policy:
                 raise ValueError(f"policy.{name}: {number} must be a finite number {_BOUND[name in positive]}")
         if any(not (math.isfinite(weight) and weight > 0) for _, weight in self.weights):
             raise ValueError(f"policy.weights: {self.weights}: a weight must be a finite number above 0")
+        if any(not 0 <= share <= 1 for _, share in self.spot_shares):
+            raise ValueError(f"policy.spot_shares: {self.spot_shares}: a share must be a number of 0 to 1")
         for name in ("spot_ceiling", "reuse_premium", "stretch"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 1):
                 raise ValueError(f"policy.{name}: {getattr(self, name)} must be a finite number of at least 1")

@@ -42,6 +42,7 @@ from dsched.scheduler.core.snapshot import (
     State,
     queue_class,
 )
+from dsched.scheduler.core.spotshare import limited
 from dsched.scheduler.core.state import (
     INTENT,
     IntentFact,
@@ -106,6 +107,7 @@ def dry_run(
 
     With changes: what would be chosen if they were true. Raises Refusal for one that cannot be tried.
     """
+    job = replace(job, spec=limited(job.spec, policy))
     question = ask(state, [job], policy, now)
     if changes:
         question = whatif.applied(question, changes, totals(state, now), policy, now)

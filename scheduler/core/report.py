@@ -228,6 +228,8 @@ def need_words(need: Need) -> str:
         parts.append(f"{need.gpu_memory_gib} GiB each")
     if need.fp8_required or need.fp8:
         parts.append("fp8 required" if need.fp8_required else "fp8")
+    if need.spot_share < 1.0:
+        parts.append(f"at most {need.spot_share:.0%} spot" if need.spot_share else "no spot")
     return ", ".join(parts)
 
 

@@ -435,8 +435,11 @@ class State:
             self.progress.pop(name, None)
 
     def _index(self, old: Job | None, new: Job | None) -> None:
-        if old is not None and old.state is JobState.QUEUED and (new is None or new.state is not JobState.QUEUED):
-            self._dequeue(old)
+        waited = old is not None and old.state is JobState.QUEUED
+        waits = new is not None and new.state is JobState.QUEUED
+        if old is not None and waited and (new is None or not waits or new.spec is not old.spec):
+            self._dequeue(old)  # it waits no more, or perhaps in another class
+            waited = False
         if new is None:
             assert old is not None
             self.keys.pop(old.key, None)
@@ -444,7 +447,7 @@ class State:
                 names.discard(old.id)
             self.ended.pop(old.id, None)
             return
-        if new.state is JobState.QUEUED and (old is None or old.state is not JobState.QUEUED):
+        if waits and not waited:
             self._enqueue(new)
         active = new.state in ACTIVE
         _keep(self.active, new.id, active)

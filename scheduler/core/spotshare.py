@@ -1,22 +1,45 @@
-"""The share of a job's machine hours that may be spot, while it runs: it moves off spot once that is used up."""
+"""The share of a job's machine hours that may be spot: its own word or its user's limit, whichever is stricter.
+
+While it runs it moves off spot once that is used up. A user's limit holds for each of his jobs, and so for all of them
+together: no job may use up what another one has earned.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Final
 
 from dsched.scheduler.core import feasible, ledger, lifecycle, rank
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.draft import Draft
+from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.report import Refusal
 from dsched.scheduler.core.snapshot import After, Job, Node
-from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.state import TERMINAL, JobState
 from dsched.scheduler.core.units import MINUTE, Instant, Millis
 from dsched.scheduler.core.work import demand_of
 
 LOOK: Final = Millis(5 * MINUTE)  # market, between two looks at one job; by so much the share may be passed
 PATIENCE: Final = Millis(10 * MINUTE)  # market, for other capacity to be found; then the job waits for it in the queue
+
+
+def limited(spec: Spec, policy: Policy) -> Spec:
+    """The spec as its user's limit allows it; the first glob that matches the user holds."""
+    most = next((share for pattern, share in policy.spot_shares if fnmatchcase(spec.user, pattern)), 1.0)
+    if spec.need.spot_share <= most:
+        return spec
+    return replace(spec, need=replace(spec.need, spot_share=most))
+
+
+def limit(draft: Draft) -> None:
+    """A limit that was lowered while nobody ran holds for the jobs that are there already."""
+    for job in list(draft.state.jobs.values()):
+        spec = limited(job.spec, draft.policy)
+        if spec is not job.spec and job.state not in TERMINAL:
+            draft.job(job, "limited", spec=spec, why=f"at most {spec.need.spot_share:.0%} of {spec.user}'s may be spot")
 
 
 def watch(draft: Draft, job: Job) -> None:

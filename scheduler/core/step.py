@@ -9,7 +9,7 @@ changed and the exception says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dsched.scheduler.core import (
@@ -90,6 +90,7 @@ def handle(state: State, message: Message, now: Moment, rng: Dice, policy: Polic
 def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line per message
     match message:
         case Submit():
+            message = replace(message, spec=spotshare.limited(message.spec, draft.policy))
             if message.key not in draft.state.keys:
                 placing.vet(draft, message)
             return wishes.submit(draft, message)
@@ -161,6 +162,7 @@ def _restarted(draft: Draft) -> None:
     state = draft.state
     now = draft.now.market
     draft.set("cooling", {memory.pool: memory.cool_until for memory in state.pools.values() if memory.cool_until > now})
+    spotshare.limit(draft)
     for intent in list(state.intents.values()):
         placing.resend(draft, intent)
     for provider in {node.pool.provider for node in state.nodes.values()}:

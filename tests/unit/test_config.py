@@ -40,6 +40,7 @@ def test_a_credential_comes_between_file_and_command_line(tmp_path: Path, monkey
         ("seed = ", "not TOML"),
         ('trace = "/nowhere/at/all"', "does not exist"),
         ("[shares]\nann = 0", "shares: ann = 0"),
+        ("[spot_shares]\nann = 1.5", "spot_shares: ann = 1.5"),
         ('[quotas]\n"aws/p5" = "8 gpus"', "no glob over provider/region/shape/market"),
         ('[quotas]\n"aws/*/p5*/spot" = "many"', "768 vcpus"),
         ('aws = "us-east-1"', "aws: must be a table"),

@@ -12,12 +12,15 @@ from dsched.scheduler.core.discount import Discount, discounted, listed
 from dsched.scheduler.core.effect import CallLaunch
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.message import Restarted
 from dsched.scheduler.core.placement import Policy
+from dsched.scheduler.core.placing import dry_run
 from dsched.scheduler.core.power import burden, watts
 from dsched.scheduler.core.report import Why
+from dsched.scheduler.core.spotshare import limited
 from dsched.scheduler.core.units import HOUR, price
 from tests.support.question import ask, hours, job, line, offer, reported, where
-from tests.support.stage import Stage, pool
+from tests.support.stage import Stage, pool, spec
 from tests.support.stage import offer as sold
 
 SPOT, ON_DEMAND = offer("a/p5.48xlarge/spot", 30.0), offer("b/p5.48xlarge/on-demand", 90.0)
@@ -52,6 +55,61 @@ def test_no_share_of_spot_is_none_at_all() -> None:
     report = reported(ask(job(need=need(spot_share=0.0), duration=hours(10)), SPOT))
     assert report.chosen is None
     assert report.blocked is Why.OVER_SPOT_SHARE
+
+
+# -- the share of spot that a user may have ----------------------------------------------------------------------------
+
+PER_USER = Policy(spot_shares=(("ann", 0.0), ("intern-*", 0.5)))
+
+
+def markets(play: Stage) -> set[str]:
+    return {node.pool.market for node in play.state.nodes.values()}
+
+
+def limited_stage(policy: Policy = PER_USER) -> Stage:
+    play = Stage(sold("a", 30.0), sold("b", 90.0, market=Market.ON_DEMAND))
+    play.policy = policy
+    return play
+
+
+def test_a_user_without_spot_gets_none_whatever_the_spec_says() -> None:
+    play = limited_stage()
+    play.submit(spec("hers", user="ann", duration=hours(10)))
+    assert markets(play) == {Market.ON_DEMAND}
+    other = limited_stage()
+    other.submit(spec("his", user="bob", duration=hours(10)))
+    assert markets(other) == {Market.SPOT}
+
+
+def test_the_stricter_of_job_and_user_holds() -> None:
+    mild, strict = (spec(user="intern-7", need=need(spot_share=share)) for share in (0.9, 0.1))
+    assert limited(mild, PER_USER).need.spot_share == 0.5
+    assert limited(strict, PER_USER) is strict
+
+
+def test_a_dry_run_names_the_limit_and_counts_what_it_refuses() -> None:
+    play = limited_stage()
+    asked = job(user="ann", need=need(), duration=hours(10))
+    report, _ = dry_run(play.state, asked, play.policy, play.now, play.rng)
+    assert "no spot" in report.need
+    assert report.refused == {Why.OVER_SPOT_SHARE: 1}
+    assert line(report, "a").words == "spot, of which the job may have nothing"
+
+
+def test_a_limit_set_while_the_daemon_was_away_holds_for_jobs_that_wait() -> None:
+    play = Stage()
+    waiting = play.submit(spec("hers", user="ann", duration=hours(10)))
+    play.policy = PER_USER
+    play.tell(Restarted())
+    play.offers(sold("a", 30.0), sold("b", 90.0, market=Market.ON_DEMAND))
+    assert markets(play) == {Market.ON_DEMAND}
+    assert play.job(waiting).spec.need.spot_share == 0.0
+    assert "job.limited" in play.kinds()
+
+
+def test_a_share_above_all_or_below_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="spot_shares"):
+        Policy(spot_shares=(("ann", 1.5),))
 
 
 # -- private discounts -------------------------------------------------------------------------------------------------
