@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.state import TERMINAL, JobState
 from dsched.scheduler.core.units import HOUR, MINUTE
 from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.storm.bill import Life, complaints, cost, entries, spent
+from dsched.scheduler.sim.storm.scene import REFUSED
 
 if TYPE_CHECKING:
     from dsched.scheduler.sim.storm.storm import Storm
+
+BACKOFF_MAX: Final = 2 * MINUTE  # wall: twice the longest of terms.py
 
 
 class Court:
@@ -35,6 +38,7 @@ class Court:
         self._ranks()
         self._machines()
         self._rows()
+        self._waits()
         if self.storm.calm_since is not None:
             self._calm(self.storm.calm_since)
 
@@ -115,6 +119,19 @@ class Court:
         owners = Counter(n for job in state.jobs.values() for n in {*job.nodes, *job.next_nodes})
         if twice := [n for n, count in owners.items() if count > 1 and n in state.nodes]:
             self.complain(f"given to two jobs: {twice}")
+
+    def _waits(self) -> None:
+        """Nobody waits longer than the longest back-off, even if the wall clock was set back meanwhile."""
+        state, now = self.storm.state, self.storm.now
+        rows = (state.jobs, BACKOFF_MAX), (state.intents, BACKOFF_MAX), (state.alerts, HOUR)
+        for waiting, most in rows:
+            for key, row in waiting.items():
+                if row.due - now.wall > most:
+                    self.complain(f"{key} is to wait for {(row.due - now.wall) / 1000:.0f} s")
+        longest = max(self.storm.policy.cooldown, round(REFUSED * self.storm.scale))
+        for pool, memory in state.pools.items():
+            if memory.cool_until - now.market > longest:
+                self.complain(f"{pool} cools down for {(memory.cool_until - now.market) / 1000:.0f} s of the market")
 
     def _calm(self, since: int) -> None:
         """Without faults nothing may take long, but for machines whose end only their lease can prove."""

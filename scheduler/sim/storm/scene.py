@@ -16,6 +16,7 @@ ZONES: Final = ("us-east-1a", "us-east-1b", "us-west-2b", "eu-west-4a")
 CALM: Final = 10.0  # dollars per hour when nothing goes wrong
 PRICES: Final = (10.0, 12.0, 20.0)
 ON_DEMAND: Final = 98.32
+REFUSED: Final = Millis(30_000)  # wall: for so long a pool that refused is not to be asked
 
 _H100: Final = Accelerator(
     name="H100", memory_gib=80, bandwidth_gb_s=3350, bf16_tflops=989.0, fp8_tflops=1979.0, tdp_watts=700

@@ -49,7 +49,7 @@ from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.storm.court import Court
 from dsched.scheduler.sim.storm.crew import Crew
 from dsched.scheduler.sim.storm.mischief import Mischief
-from dsched.scheduler.sim.storm.scene import CALM, CLOUD, PRICES, ZONES, offer, pool, wish
+from dsched.scheduler.sim.storm.scene import CALM, CLOUD, PRICES, REFUSED, ZONES, offer, pool, wish
 from dsched.scheduler.sim.storm.world import START, World
 
 STORY: Final = 40  # events in the story of a violation
@@ -236,7 +236,7 @@ class Storm(World):
             self.tell(message)
 
     def _refuse(self, intent: Intent) -> None:
-        scope, by, cooldown = "pool", RefusedBy.CAPACITY, Millis(int(30_000 * self.scale))
+        scope, by, cooldown = "pool", RefusedBy.CAPACITY, Millis(int(REFUSED * self.scale))
         if self.unlucky(0.2):
             scope, by = self.rng.choice(["region", "account"]), RefusedBy.QUOTA
         for each in {p.id: p for p in map(pool, ZONES)}.values():
