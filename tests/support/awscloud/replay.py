@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from tests.support.awscloud import machines
 from tests.support.awscloud.state import Market, Prices
+from tests.support.tape import ticks
 
 
 class Replay(threading.Thread):
@@ -47,14 +47,3 @@ class Replay(threading.Thread):
             machines.reclaim(self._market, region, one.id, "Server.SpotInstanceTermination")
         with self._market.lock:
             self._market.capacity[pool] = max(0, count - len(ours))
-
-
-def ticks(trace: dict[str, Any]) -> Iterator[tuple[int, float | None]]:
-    """(machines that can be had, spot price) of every tick."""
-    series, stride = trace.get("spot_price_series"), trace.get("spot_price_stride") or 1
-    place = 0
-    for count, length in trace["counts_rle"]:
-        for _ in range(length):
-            usd = series[min(place // stride, len(series) - 1)] if series else trace.get("spot_price")
-            yield count, usd
-            place += 1
