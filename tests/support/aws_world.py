@@ -9,22 +9,23 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+from unittest.mock import patch
 
 import pytest
 
+from dsched.providers.aws import client, provider
 from dsched.providers.aws.provider import AwsProvider
 from dsched.providers.aws.settings import Settings
-from dsched.providers.base import NodeRef
-from dsched.scheduler.core.market import Market, Pool
+from dsched.providers.base import Node, NodeRef, NodeStatus
+from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.units import Instant, Millis
 from tests.support.awscloud.process import CREDENTIALS, AwsCloud
-from tests.support.world import STEP_S, WAIT_S
-
-T = TypeVar("T")
+from tests.support.world import WAIT_S, RealWorld
 
 REGION: Final = "us-east-1"
 ZONES: Final = {"use1-az6": "us-east-1a", "use1-az1": "us-east-1b"}
@@ -53,7 +54,7 @@ def cloud() -> AwsCloud:
     return started
 
 
-class AwsWorld:
+class AwsWorld(RealWorld):
     """A cluster of its own in the one account, and a queue of its own."""
 
     def __init__(self, **settings: Any) -> None:
@@ -61,16 +62,13 @@ class AwsWorld:
         self.cluster = f"cluster-{next(_names)}"
         self.settings = {"regions": (REGION,), "shapes": (SHAPE,), "queue": self.cluster, **settings}
         self.used: set[str] = set()
-
-    async def __aenter__(self) -> AwsWorld:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        self._patience = ExitStack()
 
     async def open(self) -> None:
         present()
+        # What is no answer from AWS is only a slow one from a busy test machine.
+        self._patience.enter_context(patch.object(client, "CHANGE_S", WAIT_S))
+        self._patience.enter_context(patch.object(provider, "PREPARE_S", WAIT_S))
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
@@ -88,6 +86,7 @@ class AwsWorld:
         events.put_targets(Rule=self.cluster, Targets=[{"Id": "queue", "Arn": arn}])
 
     async def close(self) -> None:
+        self._patience.close()
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -115,9 +114,6 @@ class AwsWorld:
         quick = {"launches_per_second": 1_000.0, "launches_at_once": 100, "spot_every": Millis(0)}
         told = Settings(**{"endpoint": endpoint, **quick, **self.settings, **settings})
         return AwsProvider(told, self.cluster, now=now or self.wall, used=self.used.add)
-
-    def wall(self) -> Instant:
-        return Instant(time.time_ns() // 1_000_000)
 
     async def free(self) -> int:
         return int(await self._pull("free", shape=SHAPE, zone=ZONES[self.pool.zone], market="spot"))
@@ -162,12 +158,17 @@ class AwsWorld:
         answer = await asyncio.to_thread(ask, InstanceId=ref.id.split("/")[1], Attribute="userData")
         return base64.b64decode(answer["UserData"]["Value"])
 
-    async def until(self, fact: Callable[[], Awaitable[T | None]]) -> T:
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                if (found := await fact()) is not None:
-                    return found
-                await asyncio.sleep(STEP_S)
-
     async def _pull(self, lever: str, **what: Any) -> Any:
         return await asyncio.to_thread(self.pull, lever, **what)
+
+
+async def gone(world: AwsWorld, provider: AwsProvider, token: str) -> Node:
+    async def told() -> Node | None:
+        [node] = await provider.nodes([token])
+        return node if node.status is NodeStatus.GONE else None
+
+    return await world.until(told)
+
+
+def spot(offers: list[Offer], region: str) -> Offer:
+    return next(offer for offer in offers if offer.pool.region == region and offer.pool.market is Market.SPOT)

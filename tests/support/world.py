@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import psutil
 
@@ -32,7 +33,7 @@ from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Millis, Moment
 T = TypeVar("T")
 
 NODE = (sys.executable, "-I", "-S", str(Path(__file__).parent / "node.py"))
-WAIT_S = 20.0  # for a fact that must come; the machine may be busy
+WAIT_S = 60.0  # for a fact that must come; the machine may be busy
 STEP_S = 0.01
 
 
@@ -158,7 +159,34 @@ class FakeWorld:
         return Moment(wall=Instant(self._wall), market=Instant(self._wall))
 
 
-class LocalWorld:
+class RealWorld(ABC):
+    """One in which time passes by itself."""
+
+    @abstractmethod
+    async def open(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def wall(self) -> Instant:
+        return Instant(time.time_ns() // 1_000_000)
+
+    async def until(self, fact: Callable[[], Awaitable[T | None]]) -> T:
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                if (found := await fact()) is not None:
+                    return found
+                await asyncio.sleep(STEP_S)
+
+
+class LocalWorld(RealWorld):
     """The embedded cloud as a real process, with real processes as nodes."""
 
     def __init__(self, *, zone: str = "use1-az1", shape: str = "g6.xlarge", **options: Any) -> None:
@@ -167,13 +195,6 @@ class LocalWorld:
         region = {"use1-az1": "us-east-1", "us-central1-a": "us-central1"}[zone]
         self.pool = Pool("local", region, zone, shape, Market.SPOT)
         self._strangers: dict[NodeRef, subprocess.Popen[bytes]] = {}
-
-    async def __aenter__(self) -> LocalWorld:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def open(self) -> None:
         await ensure(self.folder, self.options)
@@ -192,13 +213,10 @@ class LocalWorld:
         assert not left, f"left over: {left}"
 
     def provider(self) -> LocalProvider:
-        return LocalProvider(self.folder / "cloud.sock")
+        return LocalProvider(self.folder / "cloud.sock", timeout=Millis(round(WAIT_S * 1_000)))
 
     def dead_provider(self) -> LocalProvider:
         return LocalProvider(self.folder / "nobody.sock")
-
-    def wall(self) -> Instant:
-        return Instant(time.time_ns() // 1_000_000)
 
     async def stockout(self) -> None:
         await self.provider().inject("capacity", pool=self.pool.id, count=0)
@@ -239,13 +257,6 @@ class LocalWorld:
             return path.read_bytes() if path.exists() else None
 
         return await self.until(fetched)
-
-    async def until(self, fact: Callable[[], Awaitable[T | None]]) -> T:
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                if (found := await fact()) is not None:
-                    return found
-                await asyncio.sleep(STEP_S)
 
     def disk(self, node: str) -> Path:
         return self.folder / "nodes" / node

@@ -18,6 +18,7 @@ class Call:
         self.environ, self.body = environ, b""
         self.parameters: dict[str, Any] = {}
         self.action = ""
+        self.era = 0  # of the market that it was sent to
 
     def read(self) -> Call:
         environ = self.environ

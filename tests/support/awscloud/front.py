@@ -48,6 +48,7 @@ class Front:
 
     def _answer(self, call: Call) -> Reply:
         with self.market.lock:
+            call.era = self.market.era
             self.market.calls.append((time.time(), call.region, call.service, call.action))
             fault = self.market.meet(call.action, call.region)
         if fault is not None and (met := _met(call, fault)) is not None:
@@ -60,6 +61,8 @@ class Front:
 
     def forward(self, call: Call, **changed: str | None) -> Reply:
         """As moto answers it, with some parameters changed (None: left out)."""
+        if call.era != self.market.era:  # a reset ended the world of whoever sent it
+            raise ConnectionResetError("overtaken by a reset")
         if changed:
             asked = {key: value for key, value in {**call.parameters, **changed}.items() if value is not None}
             call.body = urlencode(asked).encode()

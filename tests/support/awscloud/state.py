@@ -55,6 +55,7 @@ class Market:
     """All of it, behind one lock: RunInstances is one transaction."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
+    era: int = 0  # how often it was reset
     tokens: dict[tuple[str, str], tuple[str, list[str], Any]] = field(default_factory=dict)
     capacity: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (type, zone, market) -> free; absent: any
     prices: dict[tuple[str, str], Prices] = field(default_factory=dict)  # (type, zone)
@@ -75,6 +76,7 @@ class Market:
     def reset(self) -> None:
         """Back to an empty market, as a new account has it."""
         fresh = Market()
+        self.era += 1
         for name in (
             "capacity",
             "prices",

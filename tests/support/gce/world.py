@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 
-from dsched.providers.base import NodeRef
+from dsched.providers.base import Node, NodeRef, NodeStatus, Provider
 from dsched.providers.gcp.provider import GcpProvider
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.market import Market, Pool
-from dsched.scheduler.core.units import Instant
 from tests.support.gce.catalog import machine_types, skus
 from tests.support.gce.cloud import Gce
 from tests.support.gce.rest import FakeGce, Fault
-
-T = TypeVar("T")
+from tests.support.world import RealWorld
 
 TOKEN: Final = "ya29.fake"
 REGIONS: Final = ("us-central1", "europe-west4")
 ZONES: Final = ("us-central1-a", "us-central1-b", "europe-west4-a")
 INSERT: Final = r"POST .*/instances(/bulkInsert)?$"
-WAIT_S: Final = 20.0  # for a fact that must come; the machine may be busy
-STEP_S: Final = 0.01
 _REFUSALS: Final = {
     "throttled": Fault(INSERT, 403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'"),
     "auth": Fault(INSERT, 403, "forbidden", "Required 'compute.instances.create' permission"),
@@ -35,7 +29,7 @@ _REFUSALS: Final = {
 }
 
 
-class GcpWorld:
+class GcpWorld(RealWorld):
     """Time is real and short: machines boot in 50 ms and get 300 ms of notice."""
 
     def __init__(self, **settings: Any) -> None:
@@ -67,13 +61,6 @@ class GcpWorld:
             await provider.close()
         await asyncio.to_thread(self.front.__exit__)
 
-    async def __aenter__(self) -> GcpWorld:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
     def provider(self) -> GcpProvider:
         return self._provider(self.settings)
 
@@ -87,9 +74,6 @@ class GcpWorld:
         provider = GcpProvider(settings, "Cluster_1", Credentials(TOKEN))  # type: ignore[no-untyped-call]
         self._made.append(provider)
         return provider
-
-    def wall(self) -> Instant:
-        return Instant(time.time_ns() // 1_000_000)
 
     async def stockout(self) -> None:
         self.cloud.capacity[self.pool.zone, self.pool.shape, "SPOT"] = 0
@@ -133,9 +117,16 @@ class GcpWorld:
         zone, _, name = ref.id.partition("/")
         return self.cloud.machine(zone, name).metadata["user-data"].encode()
 
-    async def until(self, fact: Callable[[], Awaitable[T | None]]) -> T:
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                if (found := await fact()) is not None:
-                    return found
-                await asyncio.sleep(STEP_S)
+
+async def ended(world: GcpWorld, provider: Provider, token: str) -> Node:
+    async def told() -> Node | None:
+        nodes = await provider.nodes([token])
+        return nodes[0] if nodes and nodes[0].status is NodeStatus.GONE else None
+
+    return await world.until(told)
+
+
+def place_of(node: Node) -> tuple[str, str]:
+    """(zone, name)"""
+    zone, _, name = node.ref.id.partition("/")
+    return zone, name
