@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/agelaw.py --traces DIR
 
-Prints the two lines of scheduler/core/deadline/hazard.py. Runs cut off by the end of a trace count as exposure only.
+Prints the two lines of scheduler/core/agelaw.py. Runs cut off by the end of a trace count as exposure only.
 Every family of traces and size of gang weighs the same, so that one that was watched for longer does not decide alone.
 """
 

@@ -10,9 +10,9 @@ import msgspec
 
 from dsched.scheduler.core.asking import remaining_hours
 from dsched.scheduler.core.ledger import open_charge
+from dsched.scheduler.core.progress import seconds_left, speed_here
 from dsched.scheduler.core.snapshot import Job, Node, Progress, State, live
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.timely.look import seconds_left, speed_here
 from dsched.scheduler.core.units import HOUR, Charge, Instant, Moment, text, to_micro_usd
 from dsched.scheduler.wire import api as wire
 

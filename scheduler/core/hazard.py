@@ -1,7 +1,7 @@
 """How often a pool takes a node back: a law over its age, a word of the provider's, and our own evidence.
 
 Spot capacity that has been there for long stays for long: the chance of its end falls with its age, about 0.7 / age per
-hour (deadline/hazard.py has the curve and its source). What we have seen of one pool is a factor on that: Gamma prior,
+hour (agelaw.py has the curve and its source). What we have seen of one pool is a factor on that: Gamma prior,
 Poisson events, both forgotten at the same rate, so that a stormy week is over some time.
 
     rate per hour = usual rate (the law at the pool's age, or the provider's word) * (seen + w) / (expected + w)
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from dsched.scheduler.core.deadline import hazard as law
+from dsched.scheduler.core import agelaw
 from dsched.scheduler.core.market import Advice, Market, Offer
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import PoolMemory, Streak
@@ -81,7 +81,7 @@ def relative(
     """The pool's factor on the age law, as deadline policies want it: words and evidence together."""
     worded = 1.0 if offer is None else _relative(offer, streak, now)
     learned = factor(*evidence(memory, policy, now), policy.hazard_weight)
-    return min(law.FACTOR_MAX, max(law.FACTOR_MIN, worded * learned))
+    return min(agelaw.FACTOR_MAX, max(agelaw.FACTOR_MIN, worded * learned))
 
 
 def presumed(offer: Offer, streak: Streak | None, now: Instant) -> Offer:
@@ -157,15 +157,15 @@ def _relative(offer: Offer, streak: Streak | None, now: Instant) -> float:
     if offer.presumed or not _told(offer) or offer.hazard is None:
         return advised(offer.advice)
     at = _LAW[bisect_right(_EDGES, age(streak, now)) - 1]
-    return min(law.FACTOR_MAX, max(law.FACTOR_MIN, offer.hazard / at))
+    return min(agelaw.FACTOR_MAX, max(agelaw.FACTOR_MIN, offer.hazard / at))
 
 
 def _accrued(age: int) -> float:
-    """What the law expects from age 0 on. One pool at a time: numpy would take ten times as long for that."""
+    """What the law expects from age 0 on."""
     at = bisect_right(_EDGES, age) - 1
     return _REACHED[at] + _LAW[at] * (age - _EDGES[at]) / HOUR
 
 
-_EDGES: Final[list[int]] = [round(edge * SECOND) for edge in law.EDGES[:-1].tolist()]  # market ms
-_LAW: Final[list[float]] = [rate * 3600.0 for rate in law.UP_LAW.tolist()]  # per hour
-_REACHED: Final[list[float]] = law.accrued(law.EDGES[:-1]).tolist()
+_EDGES: Final = tuple(round(edge * SECOND) for edge in agelaw.EDGES[:-1])  # market ms
+_LAW: Final = agelaw.UP_PER_HOUR
+_REACHED: Final = agelaw.reached(agelaw.UP_PER_HOUR)

@@ -11,8 +11,8 @@ from dsched.scheduler.core.feasible import lasting
 from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.snapshot import After, Budget, Job, LedgerEntry
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.timely.look import timely
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Charge, Instant, MicroUsdPerHour, Millis, charge
+from dsched.scheduler.core.work import timely
 
 AGAIN: Final = Millis(MINUTE)  # market: a job that found no other place looks again after this
 LAST: Final = Millis(10 * SECOND)  # wall, beside the drain: then a job leaves though it has no other place yet

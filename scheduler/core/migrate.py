@@ -21,12 +21,12 @@ from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.elastic.account import account
 from dsched.scheduler.core.elastic.keep import own, with_own
 from dsched.scheduler.core.elastic.options import Choice, options, paid
+from dsched.scheduler.core.gang import placement
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.timely.account import placement
-from dsched.scheduler.core.timely.look import timely
 from dsched.scheduler.core.units import HOUR, MICRO, SECOND, Instant, Moment
+from dsched.scheduler.core.work import timely
 
 LOOKS_MAX: Final = 4  # jobs looked at in one tick, each in some milliseconds; the rest waits for the next
 AHEAD_MIN: Final = 1.0  # hours that a job of unknown length is expected to run on, at least
@@ -90,7 +90,8 @@ def _review(draft: Draft, job: Job, question: Question) -> bool:
     move = better(found, f"{nodes[0].pool.id}*{len(nodes)}", _ran(job, now), policy.move_margin)
     if move is None or move.choice.pool == nodes[0].pool:
         return False
-    chosen = placement(job, move.choice, question)
+    there = move.choice.pool
+    chosen = placement(job, there, move.choice.value, question.idle.get(there.id, ()), question.scale)
     told = account(job, move.choice, move.why, question, policy, now, reuse=len(chosen.reuse))
     job = draft.job(job, "migrating", after=After.MOVE, why=move.why)
     taking.take(draft, job, chosen, told)

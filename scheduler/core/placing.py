@@ -52,10 +52,9 @@ from dsched.scheduler.core.state import (
     step,
 )
 from dsched.scheduler.core.taking import record, take
-from dsched.scheduler.core.timely import obey
-from dsched.scheduler.core.timely.look import timely
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
 
+from dsched.scheduler.core.work import timely
 MUCH: Final = 0.05  # share of a price: jobs that wait for their time hear of smaller falls at their next look
 
 
@@ -71,16 +70,32 @@ def place(draft: Draft) -> None:
         _plan(draft, [heir], heir=heir.id)
         preempt.forget(draft, heir)
     jobs, rest = waiting(draft)
-    for priority in sorted({job.spec.priority for job in jobs}, reverse=True) if any(map(timely, jobs)) else [None]:
-        turn = jobs if priority is None else [job for job in jobs if job.spec.priority == priority]
-        if left := obey.place(draft, turn):
-            _plan(draft, left)
-    obey.revisit(draft)
+    if any(map(timely, jobs)):
+        _place_timely(draft, jobs)
+    elif jobs:
+        _plan(draft, jobs)
+    if state.due:
+        _revisit(draft)
     preempt.consider(draft)
     state.dirty = state.dirty or rest
 
 
 def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
+def _place_timely(draft: Draft, jobs: list[Job]) -> None:
+    """Jobs of which some have a deadline, priority by priority: those with one first, by their policy."""
+    from dsched.scheduler.core.timely import obey  # loads numpy, without which a daemon is there the sooner
+
+    for priority in sorted({job.spec.priority for job in jobs}, reverse=True):
+        if left := obey.place(draft, [job for job in jobs if job.spec.priority == priority]):
+            _plan(draft, left)
+
+
+def _revisit(draft: Draft) -> None:
+    from dsched.scheduler.core.timely import obey  # loads numpy
+
+    obey.revisit(draft)
+
+
     state = draft.state
     question = ask(state, jobs, draft.policy, draft.now, heir=heir)
     answer = proposal.better(draft, question, plan(question, draft.policy, now=draft.now, rng=draft.rng))
@@ -113,10 +128,13 @@ def dry_run(
         question = whatif.applied(question, changes, totals(state, now), policy, now)
         (job,) = question.jobs
         state = replace(state, offers=dict(question.offers), pools=dict(question.pools))
-    judged = obey.judge(state, job, question, policy, now) if timely(job) else None
-    if judged is not None:
-        judged = judged.priced(question.scale)
-        return judged.report(job, question, now), judged.more()
+    if timely(job):
+        from dsched.scheduler.core.timely.judge import judge  # loads numpy
+
+        judged = judge(state, job, question, policy, now)
+        if judged is not None:
+            judged = judged.priced(question.scale)
+            return judged.report(job, question, now), judged.more()
     return plan(question, policy, now=now, rng=rng).reports[job.id], {}
 
 

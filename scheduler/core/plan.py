@@ -14,7 +14,6 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from dsched.scheduler.core import rank
-from dsched.scheduler.core.fleetplan.crowd import Crowd
 from dsched.scheduler.core.fleetplan.queue import Queue
 from dsched.scheduler.core.fleetplan.slots import worths
 from dsched.scheduler.core.fleetplan.told import Told
@@ -73,6 +72,8 @@ def plan(question: Question, policy: Policy, *, now: Moment, rng: Dice) -> Plan:
 
 
 def _crowded(question: Question, policy: Policy, now: Moment) -> Plan:
+    from dsched.scheduler.core.fleetplan.crowd import Crowd  # loads numpy, without which a daemon is there the sooner
+
     work = Crowd(question, policy, now)
     more = work.serve()
     told = Told(question, policy, now, placements=work.placements, seen=work.seen, same=work.same)

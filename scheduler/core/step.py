@@ -65,7 +65,7 @@ from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.timely import obey
+from dsched.scheduler.core.timely import outlooks, turns
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Moment, charge, to_charge
 
 
@@ -137,7 +137,7 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
         case Place():
             return placing.place(draft)
         case MarketForeseen():
-            return obey.foreseen(draft, message)
+            return outlooks.foreseen(draft, message)
         case Proposed():
             return proposal.proposed(draft, message)
         case MarketRecalled():
@@ -171,7 +171,7 @@ def _restarted(draft: Draft) -> None:
         draft.do(SendAlert(id=alert.id))
     for name in sorted(state.active):
         lifecycle.try_start(draft, state.jobs[name])
-    obey.all_due(draft)
+    turns.all_due(draft)
     state.dirty = True
 
 
@@ -191,7 +191,7 @@ def _tick(draft: Draft) -> None:
         if name in state.active:
             lifecycle.try_start(draft, state.jobs[name])
         state.look_at(name)
-    obey.due(draft)
+    turns.due(draft)
     for pool in [pool for pool, until in state.cooling.items() if until <= now.market]:
         draft.learn(state.cooling, pool, None)
         draft.tell(pool)

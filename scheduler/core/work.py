@@ -10,6 +10,11 @@ from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.units import Charge, Moment, to_charge
 
 
+def timely(job: Job) -> bool:
+    """Whether a deadline policy decides for it: it has a deadline, and says how much work it is."""
+    return job.spec.deadline is not None and job.spec.duration is not None
+
+
 def work_left(job: Job, question: Question) -> float | None:
     """Reference hours left, or None where nobody knows."""
     told = question.remaining.get(job.id)

@@ -48,4 +48,4 @@ class Remaker:
         held = self._loop.state.outlooks.get(request.base)
         if held is not None and held.request == request:
             return held.outlook
-        return await self._foreseer.remake(request)
+        return await self._foreseer.make(request)

@@ -11,15 +11,12 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
-import structlog
-
 from dsched.scheduler.core.message import AlertTried
 from dsched.scheduler.core.snapshot import Alert
 from dsched.scheduler.engine.loop import Loop
+from dsched.scheduler.log import log
 
 TIMEOUT: Final = 5.0  # seconds per channel; a slow channel must not hold up the next alert
-
-log = structlog.get_logger()
 
 
 class Alerts:

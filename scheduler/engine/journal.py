@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.sighting import Sighting, heard, quoted, watched
 from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.units import MINUTE, Instant, Millis
+from dsched.scheduler.log import log
 
 FOLDER: Final = "journal"
 FILE_BYTES: Final = 8 << 20  # then the next file begins
 FILES: Final = 16  # 128 MiB: a month of a thousand pools whose prices move ten times a day
 WATCH: Final = Millis(5 * MINUTE)  # market: half a tick of a trace, so that none goes by without word
 WAITING_MAX: Final = 50_000  # lines for a disk that is behind; newer ones are dropped
-
-log = structlog.get_logger()
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Sighting)
 _DEFAULTS: Final = {f.name: f.default for f in fields(Sighting)} | {"alive": {}}

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import structlog
-
 from dsched.scheduler.core.draft import Dice
 from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
@@ -28,13 +26,12 @@ from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.engine.clock import Clock
 from dsched.scheduler.engine.mind import Mind
 from dsched.scheduler.engine.pace import Pace
+from dsched.scheduler.log import log
 
 BATCH: Final = 512  # messages per transaction: a commit of this size stays in the low milliseconds
 TURN_SECONDS: Final = 0.02  # the core thinks so long, then the event loop gets its turn: readers wait no longer
 BREATH_SECONDS: Final = 0.002  # between passes of the planner when one is not enough, and while one is put off
 FLIGHTS: Final = 64  # transactions on their way to disk; beyond that the loop waits for the disk
-
-log = structlog.get_logger()
 
 
 class Ledger(Protocol):

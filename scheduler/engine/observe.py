@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import structlog
-
 from dsched.providers.base import Notice, NoticeKind, Provider, ProviderError
 from dsched.scheduler.core.message import NodesSeen, OffersSeen
 from dsched.scheduler.core.units import Instant
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.translate import noticed, seen
+from dsched.scheduler.log import log
 
 CALL_SECONDS: Final = 30.0  # beyond that the answer would be stale
-
-log = structlog.get_logger()
 
 
 class Observer:

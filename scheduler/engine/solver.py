@@ -1,32 +1,22 @@
-"""The process that improves plans: `python -m dsched.scheduler.engine.solver`, a daemon's child on two pipes.
+"""The process that improves plans: `python -m dsched.scheduler.engine.solver`, a worker of the daemon's.
 
-    stdin   (length, pickle of Puzzle), again and again; its end ends the process
-    stdout  (length, pickle of the choice: pairs of job and pool; empty where none was found in time)
-
+It is asked with a Puzzle and answers with the choice: pairs of job and pool, empty where none was found in time.
 HiGHS is loaded here and nowhere else: it takes half a second and 60 MiB, and a fault in it ends only this process.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import sys
 from typing import Final
 
 from dsched.scheduler.core.proposal import Puzzle
-from dsched.scheduler.engine.seer import LENGTH, NICE, receive
+from dsched.scheduler.engine.worker import serve
 
 SECONDS: Final = 5.0  # for one puzzle; the core has given up by then
 GAP: Final = 0.002  # share of the cost that may be missed: prices are less certain than that
 
 
 def main() -> None:
-    os.nice(NICE)
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while (asked := receive(source)) is not None:
-        made = pickle.dumps(solve(pickle.loads(asked)))  # noqa: S301 - from our own parent
-        sink.write(LENGTH.pack(len(made)) + made)
-        sink.flush()
+    serve(solve)
 
 
 def solve(puzzle: Puzzle) -> tuple[tuple[str, str], ...]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from dsched.providers import base
 from dsched.scheduler.core.message import (
     Launched,
@@ -21,6 +19,7 @@ from dsched.scheduler.core.message import (
 )
 from dsched.scheduler.core.snapshot import Intent, State
 from dsched.scheduler.core.units import SECOND, Millis
+from dsched.scheduler.log import log
 
 REFUSALS: Final = {
     base.Capacity: RefusedBy.CAPACITY,
@@ -35,8 +34,6 @@ ENDS: Final = {  # what the core calls the end of a machine
     base.EndReason.LEASE: "lease",
     base.EndReason.FAILED: "failed",
 }
-
-log = structlog.get_logger()
 
 
 def launch_of(intent: Intent, cluster: str, user_data: str) -> base.Launch:

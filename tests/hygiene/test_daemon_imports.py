@@ -12,12 +12,19 @@ from tests.support.house import house, marked
 
 HEAVY = {"torch", "safetensors", "boto3", "botocore", "google", "textual", "hypothesis", "pytest"}
 WORKERS = {"highspy"}  # a fault in the solver must not be one of the daemon
+LATE = {"apscheduler", "numpy", "rich", "structlog"}  # half of a start: loaded once the daemon is ready
 
 
 def test_the_daemon_imports_no_torch_and_no_clouds_library() -> None:
     code = "import sys, dsched.scheduler.daemon; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & (HEAVY | WORKERS) == set()
+
+
+def test_a_daemon_is_ready_before_it_loads_numpy_and_what_ticks_and_logs() -> None:
+    code = "import sys, dsched.scheduler.daemon, dsched.scheduler.api.serve; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {name.split(".")[0] for name in done.stdout.split()} & LATE == set()
 
 
 @pytest.mark.slow

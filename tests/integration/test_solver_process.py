@@ -33,7 +33,7 @@ async def test_it_answers_and_the_daemon_never_loads_it() -> None:
     try:
         await told(proposer)
     finally:
-        await proposer.close()
+        await proposer.worker.close()
     (message,) = ear
     assert isinstance(message, Proposed)
     assert {job: pool.split("/")[1] for job, pool in message.choice} == {"early": "b", "late": "a"}

@@ -17,9 +17,9 @@ from dsched.scheduler.core.effect import Foresee
 from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.sighting import Sight, Sighting
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.timely import obey
+from dsched.scheduler.core.timely import outlooks
 from dsched.scheduler.core.timely.foresight import Foreseen, Request
-from dsched.scheduler.core.timely.obey import judge
+from dsched.scheduler.core.timely.judge import judge
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, price
 from dsched.scheduler.engine.foresee import Foreseer
 from dsched.scheduler.engine.journal import Journal
@@ -136,7 +136,7 @@ def test_an_outlook_is_not_asked_for_twice_while_the_worker_has_the_question_unl
     s.wait(2 * MINUTE)
     s.submit(wish(work=9, within=19))
     assert s.asked(Foresee) == []
-    s.now = replace(s.now, wall=Instant(s.now.wall + obey.UNANSWERED))
+    s.now = replace(s.now, wall=Instant(s.now.wall + outlooks.UNANSWERED))
     s.submit(wish(work=9, within=18))
     assert asked(s).base == request.base
 
@@ -146,11 +146,11 @@ def test_the_outlook_that_was_used_least_lately_makes_room(tmp_path: Path) -> No
     s.submit(wish(work=10, within=20))
     mine = made(asked(s), tmp_path)
     s.tell(MarketForeseen(request=mine.request, foreseen=mine))
-    others = [replace(mine, request=replace(mine.request, base=f"class{n}")) for n in range(obey.OUTLOOKS)]
+    others = [replace(mine, request=replace(mine.request, base=f"class{n}")) for n in range(outlooks.OUTLOOKS)]
     for n, other in enumerate(others):
         s.submit(wish(work=9, within=19, name=f"n{n}"))  # uses its own
         s.tell(MarketForeseen(request=other.request, foreseen=other))
-    assert len(s.state.outlooks) == obey.OUTLOOKS
+    assert len(s.state.outlooks) == outlooks.OUTLOOKS
     assert mine.request.base in s.state.outlooks
     assert "class0" not in s.state.outlooks
 
@@ -200,7 +200,7 @@ def test_a_worker_process_makes_it_and_ends_with_its_pipe(tmp_path: Path) -> Non
     async def ask() -> tuple[Outlook, int]:
         foreseer = Foreseer(loop=None, journal=tmp_path)  # type: ignore[arg-type]
         got = await foreseer.make(request_at(2_000 * HOUR))
-        process = foreseer._process
+        process = foreseer.worker.process
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
@@ -218,13 +218,13 @@ def test_a_question_that_is_given_up_does_not_leave_its_answer_to_the_next(tmp_p
 
     async def ask() -> Outlook:
         foreseer = Foreseer(loop=None, journal=tmp_path)  # type: ignore[arg-type]
-        given_up = asyncio.create_task(foreseer.remake(short))
-        while foreseer._process is None:
+        given_up = asyncio.create_task(foreseer.make(short))
+        while foreseer.worker.process is None:
             await asyncio.sleep(0)
         given_up.cancel()
         await asyncio.wait([given_up])
-        got = await foreseer.remake(long)
-        process = foreseer._process
+        got = await foreseer.make(long)
+        process = foreseer.worker.process
         assert process.stdin is not None
         process.stdin.close()
         await process.wait()
@@ -254,7 +254,7 @@ def test_an_answer_that_is_none_is_told_as_no_outlook(tmp_path: Path, monkeypatc
 
     async def ask() -> None:
         asking = asyncio.create_task(foreseer.foresee(request))
-        while (process := foreseer._process) is None:
+        while (process := foreseer.worker.process) is None:
             await asyncio.sleep(0)
         await asking
         await process.wait()

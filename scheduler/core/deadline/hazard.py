@@ -1,8 +1,6 @@
-"""How long spot capacity lasts: one curve over its age, and a factor for the place.
+"""The age law of spot capacity (core/agelaw.py) over arrays, and a factor for the place.
 
-Availability traces of two clouds over three years (K80, V100, H100) share one law: the chance of a change falls with
-the age of the state, about 0.7 / age, for capacity that is up and for outages alike. What differs from place to place
-and from week to week is a factor on the whole curve, learned by counting (Gamma prior, Poisson) with forgetting.
+The factor on the whole curve is learned by counting (Gamma prior, Poisson) with forgetting.
 """
 
 from __future__ import annotations
@@ -12,22 +10,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dsched.scheduler.core import agelaw
+from dsched.scheduler.core.agelaw import FACTOR_MAX, FACTOR_MIN
+from dsched.scheduler.core.agelaw import HOUR as HOUR
 from dsched.scheduler.core.deadline.view import Bools, Floats, Ints
 
-HOUR: Final = 3600.0
-FOREVER: Final = 1e9  # s; the end of the last age
-
-# Ages are told apart at these edges (s): ten, the last of them open.
-EDGES: Final[Floats] = np.array([0, 1 / 6, 1 / 3, 1 / 2, 1, 2, 4, 8, 16, 32, FOREVER / HOUR]) * HOUR
+EDGES: Final[Floats] = np.array(agelaw.EDGES)
 AGES: Final = len(EDGES) - 1
 
-# Changes per hour by age, pooled over the public traces of `bench/agelaw.py`, which prints these two lines.
-UP_LAW: Final[Floats] = np.array([1.956, 1.579, 0.980, 0.839, 0.515, 0.246, 0.161, 0.139, 0.043, 0.020]) / HOUR
-DOWN_LAW: Final[Floats] = np.array([2.270, 1.440, 1.244, 0.775, 0.490, 0.268, 0.191, 0.101, 0.054, 0.018]) / HOUR
+UP_LAW: Final[Floats] = np.array(agelaw.UP_PER_HOUR) / HOUR
+DOWN_LAW: Final[Floats] = np.array(agelaw.DOWN_PER_HOUR) / HOUR
 
-FACTOR_MIN, FACTOR_MAX = 0.1, 8.0  # beyond these a factor says more about a short history than about a place
-
-_REACHED: Final = {id(law): np.concatenate([[0.0], np.cumsum(law * np.diff(EDGES))]) for law in (UP_LAW, DOWN_LAW)}
+_REACHED: Final = {
+    id(law): np.array(agelaw.reached(per_hour))
+    for law, per_hour in ((UP_LAW, agelaw.UP_PER_HOUR), (DOWN_LAW, agelaw.DOWN_PER_HOUR))
+}
 
 
 def ages(age: ArrayLike) -> Ints:

@@ -22,12 +22,14 @@ from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.elastic.account import account
 from dsched.scheduler.core.elastic.keep import own, with_own
 from dsched.scheduler.core.elastic.options import Choice, options, paid
+from dsched.scheduler.core.gang import placement
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.placement import Placement, Question
+from dsched.scheduler.core.placement import Question
 from dsched.scheduler.core.snapshot import After, Job, Usual
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.taking import take
 from dsched.scheduler.core.units import HOUR, MICRO, MINUTE, SECOND, Instant, Millis
+from dsched.scheduler.core.work import timely
 
 DWELL: Final = Millis(30 * MINUTE)  # market, between two changes of one gang
 LOOK: Final = Millis(5 * MINUTE)  # market, between two looks at one gang
@@ -83,10 +85,9 @@ def review(draft: Draft) -> None:
 
 
 def _elastic(job: Job) -> bool:
-    need, spec = job.spec.need, job.spec
-    timely = spec.deadline is not None and spec.duration is not None
+    need = job.spec.need
     idle = job.state is JobState.RUNNING and job.after is After.NOTHING and not job.next_nodes
-    return idle and need.gpus_min < need.gpus_max and not timely
+    return idle and need.gpus_min < need.gpus_max and not timely(job)
 
 
 def _begun(job: Job) -> Instant:
@@ -137,22 +138,7 @@ def better(found: list[Choice], nodes: int, usual: Usual | None) -> Change | Non
 
 
 def _resize(draft: Draft, job: Job, question: Question, change: Change) -> None:
-    choice, value = change.choice, change.choice.value
-    reuse = tuple(question.idle.get(choice.pool.id, ())[: choice.nodes])
-    placement = Placement(
-        job=job.id,
-        generation=job.generation,
-        pool=choice.pool,
-        nodes=choice.nodes,
-        reuse=reuse,
-        buy=choice.nodes - len(reuse),
-        gpus=value.gpus,
-        world_size=choice.nodes * job.spec.ranks_per_node,
-        price=value.price,
-        price_max=value.ceiling,
-        budget=job.spec.budget,
-        reserve=value.reserve,
-        checkpoint_every=Millis(max(1, round(value.every / question.scale))),
-    )
+    choice = change.choice
     job = draft.job(job, "resizes", why=change.why, after=After.MOVE)
-    take(draft, job, placement, account(job, choice, change.why, question, draft.policy, draft.now))
+    chosen = placement(job, choice.pool, choice.value, question.idle.get(choice.pool.id, ()), question.scale)
+    take(draft, job, chosen, account(job, choice, change.why, question, draft.policy, draft.now))

@@ -17,7 +17,8 @@ from dsched.scheduler.core.fleetplan.columns import CODE, PLENTY, Bools, Columns
 from dsched.scheduler.core.fleetplan.group import Asked, Group, Pick
 from dsched.scheduler.core.fleetplan.lanes import Class, Lanes, Terms, finish
 from dsched.scheduler.core.fleetplan.limits import Limits
-from dsched.scheduler.core.fleetplan.turn import crowded, rank
+from dsched.scheduler.core.fleetplan.order import crowded
+from dsched.scheduler.core.fleetplan.turn import rank
 from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question, aside

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dsched.scheduler.core.gang import placement
 from dsched.scheduler.core.placement import Placement, Policy, Question
 from dsched.scheduler.core.report import Report
 from dsched.scheduler.core.shortlist import Field, Judged, Shortlist, Stock
 from dsched.scheduler.core.snapshot import Job
-from dsched.scheduler.core.units import Millis, Moment
+from dsched.scheduler.core.units import Moment
 from dsched.scheduler.core.work import demand_of, holds_work, money_left, work_left
 
 
@@ -71,22 +72,8 @@ class Queue:
     def placement(self, job: Job, chosen: Judged) -> Placement:
         line, value = chosen.line, chosen.line.value
         assert value is not None, "only valued lines are chosen"
-        reuse = tuple(self.stock.idle.get(line.offer, ())[: chosen.idle])
-        return Placement(
-            job=job.id,
-            generation=job.generation,
-            pool=line.pool,
-            nodes=value.nodes,
-            reuse=reuse,
-            buy=value.nodes - len(reuse),
-            gpus=value.gpus,
-            world_size=value.nodes * job.spec.ranks_per_node,
-            price=value.price,
-            price_max=value.ceiling,
-            budget=job.spec.budget,
-            reserve=value.reserve,
-            checkpoint_every=Millis(max(1, round(value.every / self.question.scale))),
-        )
+        idle = self.stock.idle.get(line.offer, ())[: chosen.idle]
+        return placement(job, line.pool, value, idle, self.question.scale)
 
 
 def field_of(job: Job, question: Question, policy: Policy, now: Moment) -> Field:

@@ -10,33 +10,12 @@ from dsched.scheduler.core.deadline.decide import UNPAYABLE
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.elastic.options import Choice
 from dsched.scheduler.core.fleetplan.queue import field_of
-from dsched.scheduler.core.placement import Placement, Policy, Question
+from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Line, Report, Verdict, Why, write
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.timely.look import Look
 from dsched.scheduler.core.timely.words import chooses, waits
-from dsched.scheduler.core.units import Millis, Moment
-
-
-def placement(job: Job, choice: Choice, question: Question) -> Placement:
-    """The choice as something to take: idle machines of ours first, the rest to buy."""
-    value = choice.value
-    reuse = tuple(sorted(question.idle.get(choice.pool.id, ()))[: choice.nodes])
-    return Placement(
-        job=job.id,
-        generation=job.generation,
-        pool=choice.pool,
-        nodes=choice.nodes,
-        reuse=reuse,
-        buy=choice.nodes - len(reuse),
-        gpus=value.gpus,
-        world_size=choice.nodes * job.spec.ranks_per_node,
-        price=value.price,
-        price_max=value.ceiling,
-        budget=job.spec.budget,
-        reserve=value.reserve,
-        checkpoint_every=Millis(max(1, round(value.every / question.scale))),
-    )
+from dsched.scheduler.core.units import Moment
 
 
 def account(job: Job, seen: Look, decision: Decision, question: Question, policy: Policy, now: Moment) -> Report:

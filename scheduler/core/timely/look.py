@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dsched.scheduler.core import hazard, rank
+from dsched.scheduler.core import hazard
 from dsched.scheduler.core.deadline.view import JobView, Observation, Option
 from dsched.scheduler.core.elastic.keep import with_own
 from dsched.scheduler.core.elastic.options import Choice, options, paid
 from dsched.scheduler.core.elastic.view import option
 from dsched.scheduler.core.market import Market, Pool
 from dsched.scheduler.core.placement import Policy, Question
+from dsched.scheduler.core.progress import seconds_left
 from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import MICRO, SECOND, Instant, Millis, Moment
@@ -32,11 +33,6 @@ class Look:
     observation: Observation
     choices: dict[str, Choice]  # by option id; the running one may be missing when its pool has no price
     uncommitted: float  # s of work that an interruption would take back at most
-
-
-def timely(job: Job) -> bool:
-    """Whether the deadline policy decides for it: it has a deadline, and says how much work it is."""
-    return job.spec.deadline is not None and job.spec.duration is not None
 
 
 def look(state: State, job: Job, question: Question, policy: Policy, now: Moment) -> Look | None:
@@ -83,34 +79,6 @@ def holds(state: State, job: Job) -> list[Node]:
     nodes = [node for name in names if (node := state.nodes.get(name)) is not None]
     whole = len(nodes) == len(names) and job.state in (JobState.STARTING, JobState.RUNNING)
     return nodes if whole and not any(node.notice is not None or node.leaving for node in nodes) else []
-
-
-def seconds_left(state: State, job: Job, hours: float, now: Moment, speed: float = 1.0) -> float:
-    """Seconds of work left on the reference gang, by what the job told last; `hours`: after its last checkpoint.
-
-    `speed`: of the gang that it runs on.
-    """
-    committed, total = hours * 3600.0, (job.spec.duration or 0) / SECOND
-    progress, attempt = state.progress.get(job.id), state.attempt(job)
-    if job.state is not JobState.RUNNING or attempt is None:
-        return committed
-    steps = job.spec.steps or (progress.steps if progress else None)
-    if steps and progress is not None:
-        return min(committed, max(0.0, total * (1.0 - min(progress.step, steps) / steps)))
-    if steps or attempt.running is None:
-        return committed
-    ran = (now.market - attempt.running.market) / SECOND
-    return max(0.0, committed - ran * speed)  # it tells no steps: taken at its word
-
-
-def speed_here(state: State, job: Job) -> float:
-    """Of the gang that a job of no known model runs on, against the reference; 1 where it is not known."""
-    nodes = [node for name in job.nodes if (node := state.nodes.get(name)) is not None]
-    offer = state.offers.get(nodes[0].pool.id) if nodes else None
-    if offer is None or job.spec.need.model is not None or job.spec.need.cpu_only:
-        return 1.0
-    reference = rank.reference(job.spec.need, Question(jobs=(), offers=state.offers))
-    return len(nodes) * rank.speed(offer.shape, job.spec.need) / reference.speed
 
 
 def _rework(state: State, job: Job, question: Question, policy: Policy) -> float:
