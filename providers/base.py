@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Millis, Moment
 
 
@@ -202,4 +203,23 @@ class Leased(Protocol):
 
     async def renew(self, refs: Collection[NodeRef], until: Instant) -> None:
         """Move the end of these leases to `until` (wall). Never shortens one; unknown and dead refs are fine."""
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A provider that tells what our account may run there."""
+
+    async def limits(self) -> list[AccountQuota]:
+        """Every quota that our launches meet, less what others of the account use. Raises ProviderError."""
+        ...
+
+
+@runtime_checkable
+class Ailing(Protocol):
+    """A provider that goes on when a part of its cloud does not answer, and says so."""
+
+    @property
+    def ailing(self) -> Mapping[str, str]:
+        """A part (a region, the price list) -> why it does not answer, in the cloud's words. Empty: all is well."""
         ...

@@ -17,6 +17,7 @@ from dsched.providers.aws.region import Region
 from dsched.providers.aws.settings import Settings
 from dsched.providers.base import (
     Ambiguous,
+    Auth,
     Capacity,
     Invalid,
     Launch,
@@ -26,17 +27,22 @@ from dsched.providers.base import (
     NoticeKind,
     Price,
     ProviderError,
+    Quota,
     Scope,
 )
 from dsched.providers.catalog import load
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
-from dsched.scheduler.core.units import MINUTE, Instant, Millis
+from dsched.scheduler.core.quota import Quota as AccountQuota
+from dsched.scheduler.core.units import MINUTE, SECOND, Instant, Millis
 
 T = TypeVar("T")
 
 BLIND_MAX: Final = Millis(10 * MINUTE)  # so long a region that does not answer is told as it was; leases are longer
 PREPARE_S: Final = 3.0  # for the questions before a launch, most of which have been answered before
-_USED_UP: Final = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")
+LISTED_WITHIN: Final = Millis(30 * SECOND)  # EC2 promises nothing; a new machine is listed within a few
+UNANSWERED_MAX: Final = 1_000  # tokens remembered for that long
+# Refusals that say nothing of an earlier call: EC2 judges its own by the token, which it knows.
+_OURS: Final = ("NoFreeSlot", "ListPrice", "NotSold", "IdempotentParameterMismatch")
 
 
 class AwsProvider:
@@ -59,6 +65,8 @@ class AwsProvider:
             name: Region(name, self._account, cluster, settings, catalog, now) for name in settings.regions
         }
         self._classes = Kept(settings.list_every, self._ask_classes, now)
+        self._limits: dict[str, list[AccountQuota]] = {}  # region -> as they were told last
+        self._unanswered: dict[str, Instant] = {}  # token -> when a launch of it got no answer
         self.ailing: dict[str, str] = {}  # region -> why it does not answer
 
     async def offers(self) -> list[Offer]:
@@ -76,12 +84,9 @@ class AwsProvider:
             async with asyncio.timeout(PREPARE_S):
                 asked = await self._request(region, want)
             await region.launches.take()
-            answer = await self._account.change("ec2", region.name, "run_instances", **asked)
-            return region.fleet.told(answer["Instances"], await region.zones(), self._now())
-        except Invalid as error:
-            if error.code not in _USED_UP:
-                raise
-            return await self._bought_before(region, want, error)
+            return await self._bought(region, want, asked)
+        except (Auth, Capacity, Invalid, Price, Quota) as refusal:
+            return await self._bought_before(region, want, refusal)
         except TimeoutError as error:
             raise Ambiguous("NoAnswer", f"{region.name} did not answer in {PREPARE_S:.0f} s") from error
         except ProviderError as error:
@@ -131,9 +136,20 @@ class AwsProvider:
             async for slice_ in steps:
                 yield slice_
 
-    async def limits(self) -> list[quotas.Limit]:
-        """What this account may run at most. Raises ProviderError."""
-        return [limit for name in self._regions for limit in await quotas.limits(self._account, name)]
+    async def limits(self) -> list[AccountQuota]:
+        """What this account may run of GPU shapes, in the regions that answer. Raises ProviderError when none does."""
+
+        async def told(region: Region) -> list[AccountQuota]:
+            return await quotas.limits(self._account, region.name, region.fleet.cluster, await region.vcpus())
+
+        answers = await asyncio.gather(*map(told, self._regions.values()), return_exceptions=True)
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        if any(not isinstance(error, ProviderError) for error in failed) or len(failed) == len(answers):
+            raise failed[0]
+        for name, answer in zip(self._regions, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                self._limits[name] = answer
+        return [limit for name in self._regions for limit in self._limits.get(name, ())]
 
     async def commitments(self) -> list[reserve.Commitment]:
         """Reserved instances and savings plans in force. Raises ProviderError."""
@@ -169,14 +185,39 @@ class AwsProvider:
             want, cluster=region.fleet.cluster, zone=zone, arch=kind.arch, held=held, settings=self._settings
         )
 
-    async def _bought_before(self, region: Region, want: Launch, error: Invalid) -> list[Node]:
-        """The token has bought: with settings that have changed since, or machines that are dead by now."""
-        nodes = await region.fleet.look(await region.zones(), self._now(), [want.token])
+    async def _bought(self, region: Region, want: Launch, asked: dict[str, object]) -> list[Node]:
+        try:
+            answer = await self._account.change("ec2", region.name, "run_instances", **asked)
+        except Ambiguous:
+            self._unanswered[want.token] = self._now()
+            while len(self._unanswered) > UNANSWERED_MAX:
+                del self._unanswered[next(iter(self._unanswered))]
+            raise
+        self._unanswered.pop(want.token, None)
+        return region.fleet.told(answer["Instances"], await region.zones(), self._now())
+
+    async def _bought_before(self, region: Region, want: Launch, refusal: ProviderError) -> list[Node]:
+        """A refusal of a token that has bought already: what fills the quota, or the slot, are its own machines.
+
+        Or settings have changed since, or the machines are dead by now. Raises the refusal where it has bought nothing,
+        Ambiguous where that cannot be known yet: a list may be behind by seconds.
+        """
+        try:
+            nodes = await region.fleet.look(await region.zones(), self._now(), [want.token])
+        except ProviderError as error:
+            if isinstance(refusal, Auth):
+                raise refusal from error
+            raise Ambiguous(refusal.code, f"{refusal}; then {error}", scope=Scope.REGION) from error
         if len(nodes) == want.count and all(node.pool == want.pool for node in nodes):
             return sorted(nodes, key=lambda node: node.index)
-        if nodes or error.code != "IdempotentInstanceTerminated":
-            raise error
-        raise Capacity(error.code, "bought and long gone", scope=Scope.REQUEST, cooldown=Millis(0)) from error
+        if nodes:
+            raise refusal
+        if refusal.code == "IdempotentInstanceTerminated":
+            raise Capacity(refusal.code, "bought and long gone", scope=Scope.REQUEST, cooldown=Millis(0)) from refusal
+        lately = self._now() - self._unanswered.get(want.token, Instant(-LISTED_WITHIN)) < LISTED_WITHIN
+        if lately and refusal.code in _OURS:
+            raise Ambiguous(refusal.code, f"{refusal}; an earlier call was not answered") from refusal
+        raise refusal
 
     async def _each(
         self, regions: Collection[Region], ask: Callable[[Region], Awaitable[T]]

@@ -56,6 +56,9 @@ class Region:
     async def kind(self, shape: str) -> Kind | None:
         return (await self._kinds.get()).get(shape)
 
+    async def vcpus(self) -> dict[str, int]:
+        return {name: kind.shape.vcpus for name, kind in (await self._kinds.get()).items()}
+
     async def shapes(self) -> list[str]:
         return list(await self._kinds.get())
 

@@ -38,6 +38,10 @@ class Board:
     kinds: tuple[MachineType, ...]
     book: Book
 
+    def gpus(self) -> dict[str, int]:
+        """Of each machine type."""
+        return {kind.name: kind.chips for kind in self.kinds}
+
     def price(self, zone: str, shape: str, usage: Usage) -> MicroUsdPerHour | None:
         """Of one machine, also under a commitment; None: not known."""
         for kind in self.kinds:
@@ -55,6 +59,7 @@ class PriceBoard:
         self._reading: asyncio.Task[Board] | None = None
         self._advising: asyncio.Task[None] | None = None
         self._insights: dict[tuple[str, str], Insight] = {}
+        self.error = ""  # why the last reading failed
         self._advised = Instant(0)
 
     async def offers(self, notice: Millis) -> list[Offer]:
@@ -74,6 +79,8 @@ class PriceBoard:
         if board is not None and _now() - board.book.at < self._settings.prices_seconds * 1_000:
             return board
         if self._reading is None or self._reading.done():
+            if self._reading is not None and not self._reading.cancelled():
+                self._reading.exception()  # nobody may have waited for it; `error` has it
             self._reading = asyncio.get_running_loop().create_task(self._read())
         await asyncio.wait({self._reading}, timeout=None if board is None else PATIENCE_S)
         if board is not None and not self._reading.done():
@@ -98,12 +105,21 @@ class PriceBoard:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def _read(self) -> Board:
+        """Its outcome is told in `error` too: who asked may have lost patience."""
+        try:
+            self._board = await self._complete()
+        except ProviderError as error:
+            self.error = str(error)
+            raise
+        self.error = ""
+        return self._board
+
+    async def _complete(self) -> Board:
         settings, began = self._settings, _now()
         asked = pattern(settings.shapes, tpus=settings.tpus)
         kinds = chosen(await self._run(self._client.machine_types, asked), settings.shapes, tpus=settings.tpus)
         read = await self._run(lambda: book(self._client.skus(), settings.regions, began))
-        self._board = Board(tuple(kinds), read)
-        return self._board
+        return Board(tuple(kinds), read)
 
     def _advise(self, board: Board) -> None:
         """In the background: hundreds of calls that no plan has to wait for."""

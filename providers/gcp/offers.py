@@ -78,7 +78,7 @@ def _with_chips(kind: MachineType) -> MachineType:
 
 def shape_of(kind: MachineType) -> Shape:
     """From the catalog, which knows its network too, else what the API tells."""
-    known = catalog.load().shape(kind.name)
+    known = catalog.load().shape(kind.name) or catalog.tpus().shape(kind.name)
     if known is not None:
         return known
     return Shape(

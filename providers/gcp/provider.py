@@ -32,10 +32,12 @@ from dsched.providers.gcp.market import PriceBoard
 from dsched.providers.gcp.notices import News
 from dsched.providers.gcp.offers import fitting
 from dsched.providers.gcp.prices import Usage
+from dsched.providers.gcp.quotas import quotas
 from dsched.providers.gcp.roll import Roll, node_of, ref_of
-from dsched.providers.gcp.rows import Limit, Machine, Progress
+from dsched.providers.gcp.rows import Machine, Progress
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.market import Market, Offer, Pool
+from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour
 
 T = TypeVar("T")
@@ -60,6 +62,10 @@ class GcpProvider:
         self._board = PriceBoard(settings, self.client, self._run)
         self._longer = True  # until the service refuses to give a longer notice
         self._clearing: dict[NodeRef, asyncio.Task[None]] = {}  # disks of machines that are off
+
+    @property
+    def ailing(self) -> dict[str, str]:
+        return {"price list": self._board.error} if self._board.error else {}
 
     async def offers(self) -> list[Offer]:
         return await self._board.offers(compute.notice_of(self.settings, longer=self._longer))
@@ -106,10 +112,11 @@ class GcpProvider:
                 gap = False
             await asyncio.sleep(self.settings.look_seconds)
 
-    async def quotas(self) -> list[Limit]:
-        """The limits of every region that is used; Google leaves the newest accelerators out."""
+    async def limits(self) -> list[AccountQuota]:
+        """What the project may run of accelerators in each region, less what others use. Raises ProviderError."""
         found = await asyncio.gather(*(self._run(self.client.limits, where) for where in self.settings.regions))
-        return [limit for limits in found for limit in limits]
+        rows = [limit for limits in found for limit in limits]
+        return quotas(rows, self._roll.nodes(), (await self._board.board()).gpus())
 
     async def listed(self, pool: Pool, usage: Usage) -> MicroUsdPerHour | None:
         """The list price of a pool's machine however it is bought, commitments too; None: not known."""

@@ -89,6 +89,10 @@ class Roll:
             or any(node is None or node.status is not NodeStatus.GONE for node in known)
         )
 
+    def nodes(self) -> list[Node]:
+        """All that is known, the dead too."""
+        return list(self._nodes.values())
+
     def known(self, ref: NodeRef) -> Node | None:
         return self._nodes.get(ref)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.market import Offer
+from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import Attempt, Node, State
 from dsched.scheduler.core.units import MICRO, MicroUsdPerHour, Moment, text
 from dsched.scheduler.wire import api as wire
+
+POLICY: Final = Policy()  # how old a price may be is no setting
 
 
 def offer_row(state: State, offer: Offer, now: Moment, history: Sequence[float] = ()) -> wire.Offer:
@@ -29,6 +33,7 @@ def offer_row(state: State, offer: Offer, now: Moment, history: Sequence[float] 
         "on_demand": None if offer.on_demand is None else text(offer.on_demand),
         "per_gpu": None if per_gpu is None else text(per_gpu),
         "age_s": None if quote is None else (now.market - quote.at) / 1e3,
+        "stale": quote is not None and now.market - quote.at > POLICY.stale_in(pool.market),
         "source": "" if quote is None else quote.source,
         "free": offer.free,
         "hazard": offer.hazard,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from dsched.scheduler.core.budget import promised, room
@@ -122,7 +122,9 @@ def ask(state: State, jobs: list[Job], policy: Policy, now: Moment, *, heir: str
         scale=state.scale,
         speeds=state.speeds,
         quotas=left(
-            (*policy.quotas, *in_force(policy.held, now.market)), (n.pool for n in state.nodes.values()), state.offers
+            (*policy.quotas, *chain(*state.quotas.values()), *in_force(policy.held, now.market)),
+            (n.pool for n in state.nodes.values()),
+            state.offers,
         ),
         shares=shares(state, policy, now, jobs),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from dsched.scheduler.core.hardware import BY_NAME
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Placement, Question
 from dsched.scheduler.core.plan import Plan
@@ -234,9 +235,12 @@ def _suits(job: Job, offer: Offer) -> Iterator[Finding]:
     spots = (f"{pool.provider}/{pool.zone}", f"{pool.provider}/{pool.region}")
     if places and not any(fnmatchcase(spot, place) for place in places for spot in spots):
         yield Unsuitable(job.id, pool.id, "place")
+    wanted = need.accelerators
+    if chip is not None and chip.name in BY_NAME and chip.name not in wanted:
+        yield Unsuitable(job.id, pool.id, "accelerator")
+        return
     if need.cpu_only:
         return
-    wanted = need.accelerators
     if chip is None or (wanted and chip.name not in wanted and chip.name.rpartition("-")[0] not in wanted):
         yield Unsuitable(job.id, pool.id, "accelerator")
     elif chip.memory_gib < need.gpu_memory_gib:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 
-from dsched.scheduler.core.hardware import Accelerator, Shape
+from dsched.scheduler.core.hardware import BY_NAME, Accelerator, Shape
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.report import Refusal, Value, Why, dollars
@@ -39,9 +39,11 @@ def accelerator_matches(wanted: str, chip: Accelerator) -> bool:
 
 
 def wrong_accelerator(need: Need, shape: Shape) -> Refusal | None:
+    chip = shape.accelerator
+    if chip is not None and chip.name in BY_NAME and chip.name not in need.accelerators:
+        return Refusal(Why.WRONG_ACCELERATOR, f"{chip.name} runs what was built for it; the job does not name it")
     if need.cpu_only:
         return None
-    chip = shape.accelerator
     if chip is None or shape.gpus < 1:
         return Refusal(Why.WRONG_ACCELERATOR, f"{shape.name} has no GPU")
     if need.accelerators and not any(accelerator_matches(wanted, chip) for wanted in need.accelerators):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+# These run programs that were built for them and no others: they are for jobs that name them, never for "any".
+BY_NAME: Final = ("TPU-v5e", "TPU-v5p", "TPU-v6e")
+_GPUS: Final = ("T4", "V100", "A10G", "L4", "L40S", "A100", "A100-40", "A100-80", "H100", "H200", "B200")
 # The names that users write. The catalog has the facts of each; A100 means both of its memories.
-ACCELERATORS: Final = ("T4", "V100", "A10G", "L4", "L40S", "A100", "A100-40", "A100-80", "H100", "H200", "B200")
+ACCELERATORS: Final = (*_GPUS, *BY_NAME)
 
 PCIE_GB_S: Final = 25  # one direction of a PCIe 4 x16 slot in practice
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.units import Instant, MicroUsd, Millis
 
 if TYPE_CHECKING:
@@ -95,6 +96,14 @@ class SeenNode:
 class OffersSeen:
     provider: str
     offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotasSeen:
+    """What a provider lets our account run, less what others of the account use: all of its quotas."""
+
+    provider: str
+    quotas: tuple[Quota, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +322,7 @@ Message = (
     | Act
     | SetBudget
     | OffersSeen
+    | QuotasSeen
     | NodesSeen
     | Launched
     | LaunchRefused

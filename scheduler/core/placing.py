@@ -26,6 +26,7 @@ from dsched.scheduler.core.message import (
     LaunchRefused,
     LaunchUnanswered,
     OffersSeen,
+    QuotasSeen,
     Refusal,
     RefusedBy,
     Submit,
@@ -348,6 +349,18 @@ def offers_seen(draft: Draft, message: OffersSeen) -> None:
         lifecycle.retime(draft, state.jobs[name])
     if moved:
         state.wake()
+
+
+def quotas_seen(draft: Draft, message: QuotasSeen) -> None:
+    """What the account may run there. One that was raised gives hope to whoever waits."""
+    state = draft.state
+    if state.quotas.get(message.provider, ()) == message.quotas:
+        return
+    draft.set("quotas", {**state.quotas, message.provider: message.quotas})
+    for id, offer in state.offers.items():
+        if offer.pool.provider == message.provider:
+            draft.tell(id)
+    state.wake()
 
 
 def _seen(draft: Draft, offer: Offer, ours: set[Pool]) -> Offer:

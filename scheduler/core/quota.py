@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from dsched.scheduler.core.hardware import Shape
 from dsched.scheduler.core.hold import Hold
-from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.market import Market, Offer, Pool
 
 UNITS = ("vcpus", "gpus", "nodes")
 
@@ -19,6 +20,7 @@ class Quota(NamedTuple):
     pattern: str  # "aws/us-east-1/p5*/spot"
     limit: int
     unit: str  # one of UNITS
+    name: str = ""  # as the cloud calls it; "": it is the operator's own
 
     def covers(self, pool: Pool) -> bool:
         return fnmatchcase(f"{pool.provider}/{pool.region}/{pool.shape}/{pool.market}", self.pattern)
@@ -37,10 +39,14 @@ def left(quotas: Sequence[Quota | Hold], held: Iterable[Pool], offers: Mapping[s
     """What the machines that we hold, one pool each, leave of every quota. A shape without an offer counts as none."""
     if not quotas:
         return ()
-    shapes = {offer.pool.shape: offer.shape for offer in offers.values()}
-    pools = list(held)
+    pools = Counter(held)
+    shapes = {offer.pool.shape: offer.shape for offer in offers.values()} if pools else {}
     used = [
-        sum(quota.takes(shapes[pool.shape]) for pool in pools if pool.shape in shapes and quota.covers(pool))
+        sum(
+            count * quota.takes(shapes[pool.shape])
+            for pool, count in pools.items()
+            if pool.shape in shapes and quota.covers(pool)
+        )
         for quota in quotas
     ]
     return tuple(Left(quota, max(0, quota.limit - sum_of)) for quota, sum_of in zip(quotas, used, strict=True))
@@ -51,6 +57,22 @@ class Claim(NamedTuple):
 
     number: int  # among the question's
     each: int
+
+
+def claimed(of: Sequence[Left], offers: Mapping[str, Offer]) -> dict[str, tuple[Claim, ...]]:
+    """Of every offer what one machine takes. Ten thousand offers are of some hundred kinds: each is matched once."""
+    if not of:
+        return {}
+    kinds: dict[tuple[str, ...], tuple[Claim, ...]] = {}
+    found: dict[str, tuple[Claim, ...]] = {}
+    for id, offer in offers.items():
+        pool = offer.pool
+        zone = pool.zone if pool.market is Market.RESERVED else ""  # a hold is of some zones, a quota never
+        kind = (pool.provider, pool.region, zone, pool.shape, pool.market)
+        if kind not in kinds:
+            kinds[kind] = claims(of, offer)
+        found[id] = kinds[kind]
+    return found
 
 
 def claims(of: Sequence[Left], offer: Offer) -> tuple[Claim, ...]:

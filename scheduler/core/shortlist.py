@@ -18,7 +18,7 @@ from dsched.scheduler.core import feasible, hazard, hold, rank
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Offer
 from dsched.scheduler.core.placement import Placement, Policy, Promise, Question, aside
-from dsched.scheduler.core.quota import Claim, claims
+from dsched.scheduler.core.quota import Claim, claimed
 from dsched.scheduler.core.rank import Demand
 from dsched.scheduler.core.report import Line, Refusal, Report, Value, Verdict, Why, write
 from dsched.scheduler.core.units import Charge, MicroUsdPerHour, Moment
@@ -52,7 +52,7 @@ class Stock:
             idle={id: sorted(set(nodes)) for id, nodes in question.idle.items()},
             room=dict(question.room),
             quotas=[one.left for one in question.quotas],
-            claims={id: claims(question.quotas, o) for id, o in question.offers.items()} if question.quotas else {},
+            claims=claimed(question.quotas, question.offers),
             promised=question.promised,
         )
 

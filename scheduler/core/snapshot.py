@@ -16,6 +16,7 @@ from dsched.scheduler.core.changeover import UNSEEN, Delay
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.speed.posterior import Measured
 from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
 from dsched.scheduler.core.units import Charge, Instant, MicroUsd, MicroUsdPerHour, Millis, Moment
@@ -328,6 +329,7 @@ class State:
     proofs_from: Instant = Instant(0)  # wall: after a jump of the clock, no lease counts as over before
     scale: float = 1.0  # market ms per wall ms
     offers: dict[str, Offer] = field(default_factory=dict)
+    quotas: dict[str, tuple[Quota, ...]] = field(default_factory=dict)  # provider -> what it lets our account run
     progress: dict[str, Progress] = field(default_factory=dict)
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it

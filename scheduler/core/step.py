@@ -51,6 +51,7 @@ from dsched.scheduler.core.message import (
     OffersSeen,
     Place,
     Proposed,
+    QuotasSeen,
     RanksExited,
     RanksStarted,
     RenewLease,
@@ -100,6 +101,8 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return enforce.set_limit(draft, message)
         case OffersSeen():
             return placing.offers_seen(draft, message)
+        case QuotasSeen():
+            return placing.quotas_seen(draft, message)
         case NodesSeen():
             return fleet.seen(draft, message)
         case Launched():

@@ -6,16 +6,22 @@ An error is never an empty list: when a provider does not answer, the core is to
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
-from dsched.providers.base import Notice, NoticeKind, Provider, ProviderError
-from dsched.scheduler.core.message import NodesSeen, OffersSeen
-from dsched.scheduler.core.units import Instant
+from dsched.providers.base import Ailing, Limited, Notice, NoticeKind, Provider, ProviderError
+from dsched.scheduler.core.message import NodesSeen, OffersSeen, QuotasSeen
+from dsched.scheduler.core.quota import Quota
+from dsched.scheduler.core.units import MINUTE, Instant, Millis
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.translate import noticed, seen
 from dsched.scheduler.log import log
 
 CALL_SECONDS: Final = 30.0  # beyond that the answer would be stale
+LIMITS_EVERY: Final = Millis(
+    15 * MINUTE
+)  # people raise quotas in days; others of the account start machines at any time
+LIMITS_AGAIN: Final = Millis(5 * MINUTE)  # after a failure
 
 
 class Observer:
@@ -25,8 +31,16 @@ class Observer:
         self.name = provider.name
         self.fault = "not asked yet"  # why the last call failed; "" when it did not
         self.priced: Instant | None = None  # wall: last good answer of offers()
+        self.quotas: tuple[Quota, ...] = ()  # as they were told last
+        self.limits_fault = ""  # why quotas could not be asked, last time
+        self._limits_due = Instant(0)  # wall
         self._provider, self._loop = provider, loop
         self._nodes, self._prices = asyncio.Event(), asyncio.Event()
+
+    @property
+    def ailing(self) -> Mapping[str, str]:
+        """Parts of the cloud that do not answer while others do, and why."""
+        return self._provider.ailing if isinstance(self._provider, Ailing) else {}
 
     def look(self) -> None:
         self._nodes.set()
@@ -41,9 +55,10 @@ class Observer:
             group.create_task(self._watch_hints())
 
     async def refresh(self) -> None:
-        """Ask for both now: used once at start, so that the first plan sees a market."""
+        """Ask for all now: used once at start, so that the first plan sees a market and what may be had of it."""
         await self._ask_prices()
         await self._ask_nodes()
+        await self._ask_limits()
 
     async def _watch_nodes(self) -> None:
         while True:
@@ -56,6 +71,7 @@ class Observer:
             await self._prices.wait()
             self._prices.clear()
             await self._ask_prices()
+            await self._ask_limits()
 
     async def _ask_nodes(self) -> None:
         asked = self._loop.clock.now().wall
@@ -79,6 +95,22 @@ class Observer:
         self.priced = self._loop.clock.now().wall
         self._loop.post(OffersSeen(provider=self.name, offers=tuple(offers)))
 
+    async def _ask_limits(self) -> None:
+        """When it is time. One that fails leaves the old ones standing: a launch beyond them is refused, no more."""
+        now = self._loop.clock.now().wall
+        if not isinstance(self._provider, Limited) or now < self._limits_due:
+            return
+        self._limits_due = Instant(now + LIMITS_AGAIN)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                quotas = tuple(await self._provider.limits())
+        except (ProviderError, TimeoutError) as error:
+            self.limits_fault = str(error) or f"no answer in {CALL_SECONDS:.0f} s"
+            log.warning("provider.failed", provider=self.name, call="limits", error=self.limits_fault)
+            return
+        self._limits_due, self.limits_fault, self.quotas = Instant(now + LIMITS_EVERY), "", quotas
+        self._loop.post(QuotasSeen(provider=self.name, quotas=quotas))
+
     def _failed(self, what: str, error: Exception) -> None:
         self.fault = f"{what}: {error}" if str(error) else f"{what}: no answer in {CALL_SECONDS:.0f} s"
         log.warning("provider.failed", provider=self.name, call=what, error=str(error))
@@ -91,6 +123,8 @@ class Observer:
         if notice.kind is NoticeKind.PRICES:
             self.ask_prices()
             return
+        if notice.kind is NoticeKind.INTERRUPT and notice.ref is not None:
+            log.info("hint", provider=self.name, kind=str(notice.kind), machine=notice.ref.id)
         self.look()
         for message in noticed(self._loop.state, self.name, notice):
             self._loop.post(message)

@@ -27,11 +27,15 @@ def offer_off(offer: Offer) -> float | None:
 def _offer_state(offer: Offer, now: Moment) -> str:
     if offer["cool_s"]:
         return show(f"cooling {f.duration(offer['cool_s'])}: {offer['cool_why']}")
+    if offer["stale"]:
+        return "too old to buy by"
     return "no price" if offer["price"] is None else "sold out" if offer["free"] == 0 else ""
 
 
 def _offer_tone(offer: Offer) -> Tone:
-    return "dim" if offer["price"] is None or offer["free"] == 0 else "warn" if offer["cool_s"] else ""
+    if offer["price"] is None or offer["free"] == 0:
+        return "dim"
+    return "warn" if offer["cool_s"] or offer["stale"] else ""
 
 
 def _history(offer: Offer, now: Moment) -> str:
@@ -92,7 +96,7 @@ OFFERS: Final[tuple[Column[Offer], ...]] = (
     ),
     Column(
         name="quote_age", title="QUOTED", width=6, align="right", priority=6,
-        cell=lambda o, _: f.age(o["age_s"]), key=lambda o: o["age_s"],
+        cell=lambda o, _: f.age(o["age_s"]), key=lambda o: o["age_s"], tone=lambda o: "warn" if o["stale"] else "",
     ),
     Column(
         name="source", title="SOURCE", width=12, flex=True, wide=True, priority=9,

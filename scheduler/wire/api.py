@@ -59,7 +59,7 @@ class Health(TypedDict):
     scale: float  # market ms per wall ms
     seq: int  # last event
     jobs: dict[str, int]  # state -> count
-    providers: dict[str, dict[str, Any]]  # name -> {"ok": bool, "why": str, "prices_age_s": float, "nodes": int}
+    providers: dict[str, dict[str, Any]]  # name -> ok, why, prices_age_s, stale (offers), nodes
     market_note: str  # "replayed market, 600x" or ""; shown in every summary
     burn: str  # $/h now
     ready: bool
@@ -230,6 +230,7 @@ class Offer(TypedDict):
     on_demand: str | None
     per_gpu: str | None
     age_s: float | None
+    stale: bool  # too old to buy by
     source: str
     free: int | None
     hazard: float | None

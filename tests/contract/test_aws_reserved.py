@@ -183,4 +183,6 @@ async def test_limits_of_the_account_are_told_by_family(world: AwsWorld) -> None
     world.pull("quota", region=REGION, code="L-3819A6DF", vcpus=768.0)
     world.pull("quota", region=REGION, code="L-1216C47A", vcpus=1.0)  # one that no GPU shape meets
     [limit] = await world.provider().limits()
-    assert (limit.families, limit.market, limit.vcpus) == ("G and VT", Market.SPOT, 768)
+    assert (limit.limit, limit.unit, limit.covers(world.pool)) == (768, "vcpus", True)
+    assert not limit.covers(replace(world.pool, market=Market.ON_DEMAND))
+    assert "G and VT Spot" in limit.name

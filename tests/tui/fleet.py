@@ -81,7 +81,7 @@ def offer(place: int, market: str = "spot", **fields: Any) -> Offer:
     row: Offer = {
         "id": pool(place, market), "provider": provider, "region": region, "zone": zone, "shape": shape,
         "accelerator": accelerator, "market": market, "gpus": gpus, "price": price, "on_demand": on_demand,
-        "per_gpu": f"{float(price) / gpus:.2f}", "age_s": 41.0, "source": "replay", "free": 4,
+        "per_gpu": f"{float(price) / gpus:.2f}", "age_s": 41.0, "stale": False, "source": "replay", "free": 4,
         "hazard": 0.02 * (place + 1) if market == "spot" else 0.0, "cool_s": None, "cool_why": "", "history": wave,
     }  # fmt: skip
     row.update(fields)  # type: ignore[typeddict-item]

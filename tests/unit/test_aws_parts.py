@@ -280,17 +280,17 @@ def test_what_is_no_hint_is_passed_over(body: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "market", "families"),
     [
-        ("g6.xlarge", Market.SPOT, "G and VT"),
-        ("p4d.24xlarge", Market.SPOT, "P2, P3 and P4"),
-        ("p5en.48xlarge", Market.SPOT, "P5"),
-        ("p5en.48xlarge", Market.ON_DEMAND, "P"),
+        ("g6.xlarge", Market.SPOT, "All G and VT Spot Instance Requests"),
+        ("p4d.24xlarge", Market.SPOT, "All P4, P3 and P2 Spot Instance Requests"),
+        ("p5en.48xlarge", Market.SPOT, "All P5 Spot Instance Requests"),
+        ("p5en.48xlarge", Market.ON_DEMAND, "Running On-Demand P instances"),
         ("p5en.48xlarge", Market.RESERVED, ""),
         ("m7i.large", Market.SPOT, ""),
     ],
 )
 def test_a_shape_meets_the_limit_of_its_family(shape: str, market: Market, families: str) -> None:
     code = quotas.code_for(shape, market)
-    assert (quotas.CODES[code][0] if code else "") == families
+    assert (quotas.FAMILIES[code].words if code else "") == families
 
 
 def test_no_action_is_granted_on_everything_that_can_change_something() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from dsched.providers import catalog
 from dsched.scheduler.core import feasible
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market
@@ -47,6 +50,16 @@ def test_what_the_spec_excludes_is_named(need: Need, name: str, code: Why, words
     got = refused(job(need=need), offer(name, 20))
     assert got.code is code
     assert words in got.words
+
+
+@pytest.mark.parametrize("need", [wants(accelerators=()), Need(cpu_only=True), wants()])
+def test_a_tpu_is_for_jobs_that_name_it(need: Need) -> None:
+    tpu = replace(offer(f"a/{H100}/spot", 20), shape=catalog.tpus().listings["ct6e-standard-8t"].shape)
+    got = refused(job(need=need), tpu)
+    assert got.code is Why.WRONG_ACCELERATOR
+    assert "TPU-v6e" in got.words
+    named = reported(ask(job(need=wants(accelerators=("TPU-v6e",))), tpu))
+    assert line(named, "a").verdict is Verdict.CHOSEN
 
 
 def test_a_price_that_nobody_knows_is_never_paid() -> None:

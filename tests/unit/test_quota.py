@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsched.scheduler.core.check import OverQuota, check
+from dsched.scheduler.core.hold import Hold
+from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.message import QuotasSeen
 from dsched.scheduler.core.placement import Policy, Question
-from dsched.scheduler.core.quota import Left, Quota, read
+from dsched.scheduler.core.quota import Left, Quota, claimed, read
 from dsched.scheduler.core.report import Why
 from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.units import price
 from tests.property.test_crowd import solve as crowded
 from tests.property.test_planner import POLICIES, questions
 from tests.property.test_planner import solve as by_rows
@@ -43,6 +47,25 @@ def test_idle_nodes_are_within_the_quota_already() -> None:
     market = offer(f"a/{H100}/spot", 10)
     question = ask(job(), market, idle={market.pool.id: ("n1",)}, quotas=(Left(TWO, 0),))
     assert [p.reuse for p in solve(question).placements] == [("n1",)]
+
+
+def test_a_quota_of_the_cloud_is_kept_to_and_one_that_is_raised_wakes_who_waits() -> None:
+    stage = Stage(on_stage("a", 10.0, free=9))
+    stage.tell(QuotasSeen(provider="local", quotas=(Quota("local/*/p5*/spot", 8, "gpus", "P5 spot"),)))
+    first, second = (stage.submit(spec(f"s{n}")) for n in range(2))
+    assert [stage.job(name).state for name in (first, second)] == [JobState.STARTING, JobState.QUEUED]
+    assert "over-quota" in stage.job(second).reason
+    stage.tell(QuotasSeen(provider="local", quotas=(Quota("local/*/p5*/spot", 16, "gpus", "P5 spot"),)))
+    assert stage.job(second).state is JobState.STARTING
+
+
+def test_quotas_are_matched_once_for_each_kind_of_pool_and_a_hold_zone_by_zone() -> None:
+    zones = [on_stage(zone, 10.0, market=market) for zone in "ab" for market in (Market.SPOT, Market.RESERVED)]
+    of = (Left(read("local/*/p5*/spot", "8 nodes"), 8), Left(Hold("h", "local/b/*", 1, price(1)), 1))
+    found = claimed(of, {one.pool.id: one for one in zones})
+    assert {id: tuple(claim.number for claim in drawn) for id, drawn in found.items()} == {
+        zones[0].pool.id: (0,), zones[1].pool.id: (), zones[2].pool.id: (0,), zones[3].pool.id: (1,),
+    }  # fmt: skip
 
 
 def test_machines_that_we_hold_count() -> None:

@@ -35,6 +35,8 @@ def _providers(api: Api) -> list[wire.Check]:
             status, message = "fail", str(told.get("why") or "does not answer")
         elif age is None or age > PRICE_AGE_MAX_S:
             status, message = "warn", "no price yet" if age is None else f"its prices are {age:.0f} s old"
+        elif stale := told.get("stale", 0):
+            status, message = "warn", f"{stale} of its prices are too old to buy by"
         fix = "" if status == "ok" else f"dsched events --provider {name}"
         found.append({"name": f"provider {name}", "status": status, "message": message, "fix": fix})
     return found

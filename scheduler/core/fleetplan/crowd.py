@@ -22,7 +22,7 @@ from dsched.scheduler.core.fleetplan.turn import rank
 from dsched.scheduler.core.hold import Hold
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Placement, Policy, Question, aside
-from dsched.scheduler.core.quota import Quota
+from dsched.scheduler.core.quota import claimed
 from dsched.scheduler.core.rank import Luggage, luggage
 from dsched.scheduler.core.share import Line, Waiting
 from dsched.scheduler.core.snapshot import Job
@@ -50,9 +50,7 @@ class Crowd:
         self.had[self.risk.cooling] = self.idle_count[self.risk.cooling]
         self.room = dict(question.room)
         self._quotas = [one.left for one in question.quotas]
-        self._drawn = [
-            self._draws(one.quota) for one in question.quotas
-        ]  # [O] each: what a node takes of it; 0: nothing
+        self._drawn = self._draws()  # [O] each: what a node takes of it; 0: nothing
         for number in range(len(self._quotas)):
             self._cap(number)
         self.placements: list[Placement] = []
@@ -62,8 +60,14 @@ class Crowd:
         self._sample = _sample(question, columns)
         self._nothing: dict[tuple[object, ...], str] = {}  # numbers for which nothing was found -> first such job
 
-    def _draws(self, quota: Quota | Hold) -> Ints:
-        return np.array([quota.takes(o.shape) if quota.covers(o.pool) else 0 for o in self.columns.rows], np.int64)
+    def _draws(self) -> list[Ints]:
+        """[Q][O]: what a node of each offer takes of each quota."""
+        drawn = [np.zeros(len(self.columns.ids), np.int64) for _ in self._quotas]
+        offers = dict(zip(self.columns.ids, self.columns.rows, strict=True))
+        for row, claims in enumerate(claimed(self.question.quotas, offers).values()):
+            for claim in claims:
+                drawn[claim.number][row] = claim.each
+        return drawn
 
     def _cap(self, number: int) -> None:
         """No more can be had than a quota leaves."""

@@ -19,7 +19,6 @@ from tests.support.awscloud.state import PRICE_MEMORY_S, Market
 if TYPE_CHECKING:
     from tests.support.awscloud.front import Front
 
-SPACE: Final = "{http://ec2.amazonaws.com/doc/2016-11-15/}"
 IMAGE: Final = "ami-03cf127a"  # one that moto knows: where a public parameter was asked for
 HISTORY_MAX: Final = 1_000
 RESERVATION: Final = "CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId"
@@ -130,11 +129,11 @@ def describe_instances(front: Front, call: Call) -> Reply:
         late = {n: before for n, (at, before) in market.changed.items() if time.time() - at < market.lag_s}
     if not late or not reply[0].startswith("200"):
         return reply
-    ElementTree.register_namespace("", SPACE[1:-1])
     tree = ElementTree.fromstring(reply[2])
-    for listed in tree.iter(f"{SPACE}instancesSet"):
+    ElementTree.register_namespace("", tree.tag.rpartition("}")[0].removeprefix("{"))
+    for listed in tree.findall(".//{*}instancesSet"):
         for item in list(listed):
-            name = item.findtext(f"{SPACE}instanceId") or ""
+            name = item.findtext("{*}instanceId") or ""
             if late.get(name) == "":
                 listed.remove(item)
             elif name in late:
@@ -143,7 +142,7 @@ def describe_instances(front: Front, call: Call) -> Reply:
 
 
 def _as_before(item: ElementTree.Element, state: str) -> None:
-    found = item.find(f"{SPACE}instanceState/{SPACE}name")
+    found = item.find("{*}instanceState/{*}name")
     assert found is not None
     found.text = state
 
