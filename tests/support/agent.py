@@ -10,11 +10,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tests.support.home import WAIT_S, FakeHome
 from tests.support.metadata import FakeMetadata
+
+PYTHON = f"{sys.executable} -ISu"  # starts in 10 ms
+FOREVER = "exec sleep 1000"
+DEAF = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+SAVER = "exec 2>/dev/null; trap 'echo saved; exit 75' TERM; echo ready; while :; do sleep 1000 & wait $!; done"
+
+REPORTER = f"""{PYTHON} -c '
+import json, os, signal, socket, sys
+out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+def tell(**body): out.sendto(json.dumps(body).encode(), os.environ["DSCHED_SOCKET"])
+{{}}
+'"""
 
 
 class AgentProcess:
@@ -119,3 +132,24 @@ def agent(
         if not quiet:
             print(running.errors.read_text())  # shown for a failed test
         assert not left, "the agent's death left processes behind"
+
+
+def reporter(code: str) -> str:
+    """A rank that speaks: `tell(event=..., ...)` sends a datagram."""
+    assert "'" not in code
+    return REPORTER.replace("{}", code)
+
+
+def rank_of(running: AgentProcess, rank: int = 0) -> psutil.Process:
+    """The leader of a rank."""
+
+    def leaders() -> list[psutil.Process]:
+        mine = [p for p in running.survivors() if p.environ().get("RANK") == str(rank)]
+        return [process for process in mine if os.getsid(process.pid) == process.pid]
+
+    until(leaders)
+    return leaders()[0]
+
+
+def says(running: AgentProcess, text: bytes, **where: Any) -> None:
+    running.home.wait(lambda: text in running.home.log(**where))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -37,10 +38,10 @@ class _Screen(io.StringIO):
         return self._tty
 
 
-def dsched(*argv: str, tty: bool = False, typed: str = "", width: int = 120, **environ: str) -> Said:
+def dsched(*argv: str | Path, tty: bool = False, typed: str = "", width: int = 120, **environ: str) -> Said:
     """`dsched ARGV`; `tty`: a person looks, who types `typed`."""
     with _streams(tty, typed) as (out, err), patch.dict(os.environ, {"COLUMNS": str(width), **environ}):
-        code = run(list(argv))
+        code = run(list(map(str, argv)))
     return Said(code, out.getvalue(), err.getvalue())
 
 

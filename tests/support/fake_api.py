@@ -34,6 +34,11 @@ class Stream:
         self.parts, self.media, self.breaks = parts, media, breaks
 
 
+def log_line(generation: int, offset: int, text: str) -> bytes:
+    """A part of a stream of logs, of rank 0."""
+    return json.dumps({"generation": generation, "rank": 0, "offset": offset, "text": text}).encode() + b"\n"
+
+
 class Refusal(Exception):
     def __init__(self, status: int, **problem: Any) -> None:
         self.status, self.problem = status, {"retryable": False, **problem}

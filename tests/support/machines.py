@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from dsched.providers.base import Node, NodeStatus
-from tests.support.world import LocalWorld, want
+from dsched.providers.base import Node, NodeStatus, Notice
+from tests.support.world import STEP_S, WAIT_S, LocalWorld, want
+
+# A family that does all it can to get away: in sessions of their own, without the node's environment, deaf to SIGTERM,
+# stopped.
+FAMILY = """#!/bin/sh
+trap '' TERM
+setsid env -i PATH="$PATH" sh -c 'sleep 3600' &
+setsid setsid sleep 3601 &
+sleep 3602 &
+kill -STOP $!
+touch grown-up
+wait
+"""
 
 
 async def status(world: LocalWorld, token: str, wanted: NodeStatus) -> Node:
@@ -34,3 +50,28 @@ def tree_of(world: LocalWorld, node: str) -> list[psutil.Process]:
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+async def exists(world: LocalWorld, path: Path) -> None:
+    async def there() -> bool | None:
+        return path.exists() or None
+
+    await world.until(there)
+
+
+async def grown_family(world: LocalWorld) -> tuple[Node, list[psutil.Process]]:
+    [node] = await world.provider().launch(want(world, "family", user_data=FAMILY))
+    await exists(world, world.disk("family.0") / "grown-up")
+    return node, tree_of(world, "family.0")
+
+
+async def listening(world: LocalWorld, first: asyncio.Future[Notice]) -> bool | None:
+    """Whether the stream of hints that `first` waits for has begun: it is given something to tell."""
+    await world.provider().inject("price", pool=world.pool.id, factor=1.0 + time.monotonic() % 1)
+    return first.done() or None
+
+
+async def eventually(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not fact():
+            await asyncio.sleep(STEP_S)
