@@ -6,7 +6,7 @@ TOP := scheduler providers jobs tui
 SEEDS ?= 1000
 FIRST_SEED ?= 0
 
-.PHONY: help setup tools demo test fast check types bench crash-points prove
+.PHONY: help setup tools demo demo-clouds test fast check types bench crash-points prove
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ tools:
 
 demo: .setup-stamp ## a real job, a real notice, a real kill, and what it cost
 	$(BIN)/dsched demo
+
+demo-clouds: .setup-stamp ## a job that is interrupted on AWS and goes on at Google, both fakes (ARGS=--keep)
+	$(BIN)/python -m dsched.scheduler.demo.clouds $(ARGS)
 
 test: setup ## all tests (no cloud, no network); ends with what was skipped and why
 	$(BIN)/python -m pytest --durations=15

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from typing import Final
 
-import structlog
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
@@ -20,14 +19,13 @@ from dsched.scheduler.api.routes.agent import CODE, HELLO
 from dsched.scheduler.api.serve import BACKLOG, PeerProtocol, configured, wind_up
 from dsched.scheduler.api.table import TABLE
 from dsched.scheduler.auth.permission import Permission
+from dsched.scheduler.log import log
 from dsched.scheduler.wire.agent import SECRET_HEADER
 from dsched.scheduler.wire.session import AgentError
 
 CONNECTIONS_MAX: Final = 8_192  # an agent keeps three: two thousand nodes, and strangers who hold connections open
 HANDSHAKE_S: Final = 10.0  # a stranger who says nothing has no more
 _HEADER: Final = SECRET_HEADER.encode()
-
-log = structlog.get_logger()
 
 
 class Door:

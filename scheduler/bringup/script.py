@@ -76,7 +76,7 @@ while not (os.path.exists("agent.pyz") and good(open("agent.pyz","rb").read())):
 END
 cat >agent <<'END'
 for P in python3.14 python3.13 python3.12 python3.11 python3 ""; do
-  command -v "$P" >/dev/null && "$P" -c 'import sys;sys.exit(sys.version_info<@PYTHON@)' && break
+  command -v "$P" >/dev/null && "$P" -c 'import sys;sys.exit(sys.version_info<@PYTHON@)' 2>/dev/null && break
 done
 [ "$P" ] || { echo "dsched: this image has no Python of @PYTHON@ or newer"; . ./off; exit; }
 "$P" fetch.py @DIGEST@ @SOURCES@

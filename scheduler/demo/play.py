@@ -66,15 +66,15 @@ def play(settings: Settings, tell: Tell) -> Record:
     began = time.monotonic()
     state = settings.folder / "state"
     straight = settings.folder / "straight"
-    with _daemon(settings, state) as daemon, _straight(settings, straight):
-        client = _connect(state, daemon)
+    with _daemon(settings, state) as daemon, straight_run(settings, straight):
+        client = connect(state, daemon)
         name = _submit(client, settings)
         tell(f"submitted {name}: {settings.steps} steps of a small decoder")
         record = _watch(client, LocalProvider(state / "cloud" / "cloud.sock"), name, settings, tell, began)
         record.straight = straight.as_uri()
         record.checkpoints = (state / "checkpoints" / name).as_uri()
         asyncio.run(LocalProvider(state / "cloud" / "cloud.sock").shutdown())
-    record.left_over = _node_processes(state)
+    record.left_over = node_processes(state)
     return record
 
 
@@ -92,17 +92,17 @@ def _daemon(settings: Settings, state: Path) -> Iterator[subprocess.Popen[bytes]
         try:
             yield process
         finally:
-            _end(process)
+            end(process)
 
 
 @contextmanager
-def _straight(settings: Settings, folder: Path) -> Iterator[None]:
+def straight_run(settings: Settings, folder: Path) -> Iterator[None]:
     """The same training without a scheduler, on the other core: what the losses are compared with."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"DSCHED_CHECKPOINT": folder.as_uri()}
     with (settings.folder / "straight.log").open("wb") as log:
         process = subprocess.Popen(
-            _train(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            train(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
         try:
             yield
@@ -110,14 +110,14 @@ def _straight(settings: Settings, folder: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             raise DemoError(f"the uninterrupted run did not end; see {log.name}") from None
         finally:
-            _end(process)
+            end(process)
 
 
-def _train(settings: Settings) -> list[str]:
+def train(settings: Settings) -> list[str]:
     return [sys.executable, "-m", "dsched.jobs.train", "--steps", str(settings.steps), "--seed", str(settings.seed)]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
@@ -127,7 +127,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _connect(state: Path, daemon: subprocess.Popen[bytes]) -> Client:
+def connect(state: Path, daemon: subprocess.Popen[bytes]) -> Client:
     client = Client(str(state / "api.sock"))
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
@@ -142,7 +142,7 @@ def _connect(state: Path, daemon: subprocess.Popen[bytes]) -> Client:
     raise DemoError(f"the daemon was not ready in {READY_SECONDS:.0f} s; see {state.parent / 'daemon.log'}")
 
 
-def _node_processes(state: Path) -> list[int]:
+def node_processes(state: Path) -> list[int]:
     """Processes of this demo's nodes that still live."""
     mark = f"DSCHED_NODE_DIR={state}".encode()
     found = []
@@ -162,7 +162,7 @@ def _node_processes(state: Path) -> list[int]:
 def _submit(client: Client, settings: Settings) -> str:
     spec = {
         "name": "demo",
-        "run": shlex.join(_train(settings)),
+        "run": shlex.join(train(settings)),
         "gpus": {"type": ["H100", "A100"], "count": 8, "nodes": 1},
         "capacity": ["spot", "on-demand"],
         "checkpoint": {"every": "2s"},
@@ -193,7 +193,7 @@ def _watch(client: Client, cloud: LocalProvider, name: str, settings: Settings, 
     return Record(
         job=job,
         attempts=client.attempts(name),
-        events=_all_events(client),
+        events=all_events(client),
         bill=client.bill(name),
         health=client.health(),
         seconds=time.monotonic() - began,
@@ -216,7 +216,7 @@ TOLD: Final = frozenset(
 )
 
 
-def _all_events(client: Client) -> list[Event]:
+def all_events(client: Client) -> list[Event]:
     events: list[Event] = []
     while page := client.events(after=events[-1]["seq"] if events else 0, limit=1000):
         events += page

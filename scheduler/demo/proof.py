@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from pathlib import PurePosixPath
 
+from dsched.jobs.runtime.storage import open_storage
+from dsched.jobs.train.losses import FILE_BYTES_MAX, FOLDER
 from dsched.scheduler.demo.play import Record, Settings
+from dsched.scheduler.wire.api import Bill, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +26,23 @@ def claims(record: Record, settings: Settings) -> list[Claim]:
     runs = losses(record.checkpoints)
     straight = losses(record.straight)
     return [
-        _ended(record),
+        ended(record.job),
         _struck(record),
         *_resumed(record, runs),
-        _identical(runs, straight, settings.steps),
-        _adds_up(record),
+        identical(runs, straight, settings.steps),
+        adds_up(record.bill),
         _repriced(record),
-        _nothing_left(record),
+        nothing_left(record.left_over),
     ]
 
 
 def losses(uri: str) -> dict[int, dict[int, str]]:
-    """generation -> step -> the loss's exact text, as the job wrote them."""
-    folder = Path(unquote(urlsplit(uri).path)) / "losses"
+    """generation -> step -> the loss's exact text, as the job wrote them; on a disk or in a bucket."""
+    store = open_storage(uri)
     found: dict[int, dict[int, str]] = {}
-    for file in sorted(folder.glob("*.jsonl")):
-        steps = found.setdefault(int(file.stem), {})
-        for line in file.read_text(encoding="utf-8").splitlines():
+    for path in store.list(FOLDER):
+        steps = found.setdefault(int(PurePosixPath(path).stem), {})
+        for line in store.get(path, FILE_BYTES_MAX).decode("utf-8", "replace").splitlines():
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
@@ -48,8 +51,7 @@ def losses(uri: str) -> dict[int, dict[int, str]]:
     return found
 
 
-def _ended(record: Record) -> Claim:
-    job = record.job
+def ended(job: Job) -> Claim:
     return Claim(job["state"] == "succeeded", f"the job ended by itself: {job['state']}, {job['reason']}")
 
 
@@ -96,7 +98,7 @@ def _saved(record: Record) -> dict[int, int]:
     return saved
 
 
-def _identical(runs: dict[int, dict[int, str]], straight: dict[int, dict[int, str]], steps: int) -> Claim:
+def identical(runs: dict[int, dict[int, str]], straight: dict[int, dict[int, str]], steps: int) -> Claim:
     reference = {step: loss for run in straight.values() for step, loss in run.items()}
     different = [step for run in runs.values() for step, loss in run.items() if reference.get(step) != loss]
     missing = set(range(1, steps + 1)) - {step for run in runs.values() for step in run}
@@ -107,12 +109,10 @@ def _identical(runs: dict[int, dict[int, str]], straight: dict[int, dict[int, st
     return Claim(good, text)
 
 
-def _adds_up(record: Record) -> Claim:
-    bill = record.bill
+def adds_up(bill: Bill) -> Claim:
     total = sum(Decimal(line["owed"]) for line in bill["lines"])
-    whole = all(
-        a["end"] == b["start"] for a, b in zip(bill["lines"], bill["lines"][1:], strict=False) if a["node"] == b["node"]
-    )
+    hours = [line for line in bill["lines"] if line["kind"] not in ("egress", "correction")]  # these lie within others
+    whole = all(a["end"] == b["start"] for a, b in itertools.pairwise(hours) if a["node"] == b["node"])
     off = abs(total - Decimal(bill["spent"]))
     good = whole and bool(bill["lines"]) and off < Decimal("0.001")
     return Claim(good, f"the bill's {len(bill['lines'])} intervals are gapless and add up to ${bill['spent']}")
@@ -126,5 +126,5 @@ def _repriced(record: Record) -> Claim:
     return Claim(split >= 1, f"{split} machine(s) billed at more than one price, split where the price moved")
 
 
-def _nothing_left(record: Record) -> Claim:
-    return Claim(not record.left_over, f"{len(record.left_over)} processes left over")
+def nothing_left(pids: Sequence[int]) -> Claim:
+    return Claim(not pids, f"{len(pids)} processes left over")

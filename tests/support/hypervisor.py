@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,10 @@ from typing import Self
 from tests.support.house import marked
 from tests.support.metadata import FakeMetadata
 
+# A bare machine's first process: it runs the user-data, as cloud-init does, and to end it turns the machine off.
+INIT = 'cd "$DSCHED_NODE_DIR" && echo $$ >init && /bin/sh ./user-data; exec sleep 2147483647'
+BARE = {"DSCHED_UNITS": "", "DSCHED_OFF": 'kill -9 "$(cat "$DSCHED_NODE_DIR/init")"'}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -25,7 +28,7 @@ class Machine:
     name: str
     place: str  # region or zone
     running: bool
-    user_data: str  # the agent's identity
+    user_data: str  # a start script, or only the agent's configuration
     index: int = 0
     taken_in_s: float | None = None
 
@@ -91,7 +94,7 @@ class Hypervisor(threading.Thread, ABC):
 
     def metadata(self, machine: Machine) -> FakeMetadata:
         """The service that its agent asks."""
-        return FakeMetadata(json.loads(machine.user_data), index=machine.index)
+        return FakeMetadata(machine.user_data, index=machine.index)
 
     def _boot(self, machine: Machine) -> _Guest:
         disk = self._folder / machine.name
@@ -104,9 +107,13 @@ class Hypervisor(threading.Thread, ABC):
             "DSCHED_METADATA": metadata.address,
             "DSCHED_METADATA_FLAVOUR": self.flavour,
         }
+        command = [sys.executable, "-m", "dsched.jobs.agent"]
+        if machine.user_data.startswith("#!"):
+            (disk / "user-data").write_text(machine.user_data)
+            command, environment = ["/bin/sh", "-c", INIT], environment | BARE
         with (self._folder / f"{machine.name}.log").open("ab") as log:
             agent = subprocess.Popen(
-                [sys.executable, "-m", "dsched.jobs.agent"],
+                command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stderr=log,

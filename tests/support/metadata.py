@@ -11,8 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FakeMetadata:
-    def __init__(self, user_data: dict[str, object], *, index: int = 0) -> None:
-        self.user_data, self.index = json.dumps(user_data).encode(), index
+    def __init__(self, user_data: dict[str, object] | str, *, index: int = 0) -> None:
+        """`user_data`: the agent's configuration, or a text that is told as it is."""
+        text = user_data if isinstance(user_data, str) else json.dumps(user_data)
+        self.user_data, self.index = text.encode(), index
         self.seen_at = 0.0  # monotonic: when the notice first went out
         self.gce_notice_ms = 0  # the attribute, where it is set
         self.gce_name = ""  # of a machine that was made in bulk: it has no attribute for its index

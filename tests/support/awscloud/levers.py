@@ -61,14 +61,23 @@ class Levers:
         with self.market.lock:
             return [call for call in self.market.calls if action in ("", call[3])]
 
-    def interrupt(self, region: str, name: str, warn_s: float = 120.0, *, notice: bool = True) -> None:
-        """The warning now, the end after `warn_s`; without notice the end at once, and untold."""
+    def interrupt(
+        self, region: str, name: str, warn_s: float = 120.0, *, notice: bool = True, event_s: float = 0.0
+    ) -> None:
+        """The warning now, the end after `warn_s`; without notice the end at once, and untold.
+
+        The event comes `event_s` later than the machine's own metadata service tells it.
+        """
         if not notice:
             machines.reclaim(self.market, region, name, "Server.SpotInstanceTermination")
             return
         self.market.taken[name] = time.time() + warn_s
         warning = {"instance-action": "terminate"}
-        machines.tell(region, "EC2 Spot Instance Interruption Warning", [name], **warning)
+        told = threading.Timer(
+            event_s, lambda: machines.tell(region, "EC2 Spot Instance Interruption Warning", [name], **warning)
+        )
+        told.daemon = True
+        (told.start if event_s else told.run)()
         end = (self.market, region, name, "Server.SpotInstanceTermination")
         timer = threading.Timer(warn_s, machines.reclaim, end)
         timer.daemon = True
