@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from dsched.jobs.runtime.storage import StorageError
+from dsched.scheduler.api.client import ClientError
 from dsched.scheduler.demo.clouds.play import Record, play
 from dsched.scheduler.demo.clouds.proof import claims
 from dsched.scheduler.demo.play import DemoError, Settings
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         record = play(settings, tell)
-    except DemoError as error:
+    except (DemoError, ClientError, StorageError) as error:
         sys.stderr.write(f"error[E310] {error}\n  kept  {folder}\n")
         return 1
     found = claims(record, settings)
@@ -81,8 +83,8 @@ def _summary(record: Record, found: list[Claim]) -> None:
         f"  paid ${float(bill['spent']):.5f} against ${float(bill['baseline']):.5f} on demand: "
         f"${float(bill['saved']):.5f}{share} saved"
     )
-    for line in FAKES:
-        _say(f"  {line}")
+    for sentence in FAKES:
+        _say(f"  {sentence}")
     _say("")
     for claim in found:
         _say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
