@@ -84,7 +84,7 @@ def raw_write(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 def signal_figures(starts: int) -> None:
     """The demo's size of model; every start is a new process that restores, as on a new node."""
-    model = ["--steps", "1000000", "--dim", "128", "--rows", "4", "--length", "128", "--corpus-bytes", str(4 * MIB)]
+    model = ["--steps", "1000000", "--corpus-bytes", str(4 * MIB)]
     drained, resumed, ready = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()

@@ -1,6 +1,7 @@
 """Checkpoints that survive kills, zombies and damage: written whole, committed last, verified when read.
 
 Save     every shard (with its SHA-256), then the manifest by put-if-absent. A kill at any moment leaves the old state.
+         In a gang each rank writes its own shards, and rank 0 commits when all of them are durable.
 Fence    a generation first creates its claim, naming the manifests that are its past. What an older generation commits
          later is in nobody's past, so it is never read: create-only is enough, on a disk as on S3 and GCS.
 Restore  newest first; a checkpoint counts only when every byte of it verifies, else the one before is taken, and said.
@@ -14,14 +15,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from dsched.jobs.runtime.gang import ALONE, Failures, Gang, led, together
 from dsched.jobs.runtime.manifest import RECORD_BYTES_MAX, Claim, Damaged, Home, Manifest, Ref, Shard
-from dsched.jobs.runtime.storage import Buffer, Denied, Exists, Storage, StorageError, Unreachable
+from dsched.jobs.runtime.storage import Buffer, Denied, Exists, Full, Storage, StorageError, Unreachable
 
 KEEP: Final = 2  # the newest may turn out to be damaged, so one is not enough
 STREAMS: Final = 2  # shards in flight: one hashes while the other waits for the disk
@@ -42,6 +44,12 @@ class Superseded(Exception):
 
 class Conflict(Exception):
     """Another writer of this generation committed different bits for the same step. Next: stop and tell."""
+
+
+FAILURES: Final[Failures] = {  # what one rank may meet for all of its gang; the more particular first
+    kind.__name__: kind
+    for kind in (NothingValid, Superseded, Conflict, Damaged, Exists, Unreachable, Denied, Full, StorageError)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +115,15 @@ class Checkpoints:
     `generation` None numbers the run after the newest claim: for a program without an agent.
     """
 
-    def __init__(self, store: Storage, generation: int | None = None, *, keep: int = KEEP) -> None:
+    def __init__(self, store: Storage, generation: int | None = None, *, keep: int = KEEP, gang: Gang = ALONE) -> None:
         if keep < KEEP:
             raise ValueError(f"keep={keep}: at least {KEEP}, the newest may turn out to be damaged")
         self.store = store
         self._keep = keep
+        self._gang = gang
         self._token = secrets.token_hex(6)
-        self._claim = _make_claim(store, generation)
+        claim = led(gang, lambda: asdict(_make_claim(store, generation)), FAILURES)
+        self._claim = Claim(claim["generation"], tuple(claim["past"]))
         self._damaged: set[Ref] = set()
         self._parent = ""
 
@@ -121,24 +131,30 @@ class Checkpoints:
     def generation(self) -> int:
         return self._claim.generation
 
+    @property
+    def leads(self) -> bool:
+        """Whether this rank commits, and tells of it."""
+        return self._gang.rank == 0
+
     def uri(self, manifest: Manifest) -> str:
         return f"{self.store.uri}/{manifest.ref.path}"
 
-    def restore(self) -> Restored | None:
+    def restore(self, wanted: Callable[[str], bool] = lambda _name: True) -> Restored | None:
         """The newest checkpoint whose every byte verifies; None for an empty history.
 
-        Raises NothingValid when there is a history and none of it verifies, and StorageError when the store fails: an
-        unreachable bucket is not an empty one.
+        `wanted` chooses the shards by name that this rank reads and verifies; a gang takes a checkpoint only when each
+        of its ranks has found its own shards whole. Raises NothingValid when there is a history and none of it
+        verifies, and StorageError when the store fails: an unreachable bucket is not an empty one.
         """
-        seen = look(self.store)
         refused: list[str] = []
-        for ref in filter(self._claim.sees, seen.refs):
-            if ref in seen.rejected:
+        for path, rejected in led(self._gang, self._candidates, FAILURES):
+            ref = Ref.parse(path)
+            assert ref is not None, "candidates are parsed names"
+            if rejected:
                 refused.append(f"step {ref.step} refused: rejected by the job that used it")
                 continue
             try:
-                manifest = _manifest(self.store, ref)
-                shards = self._load(manifest)
+                manifest, shards = self._open(ref, wanted)
             except Damaged as e:
                 refused.append(f"step {ref.step} refused: {e}")
                 self._damaged.add(ref)
@@ -148,6 +164,20 @@ class Checkpoints:
         if refused:
             raise NothingValid(f"{self.store.uri}: {'; '.join(refused)}")
         return None
+
+    def _candidates(self) -> list[tuple[str, bool]]:
+        seen = look(self.store)
+        return [(ref.path, ref in seen.rejected) for ref in filter(self._claim.sees, seen.refs)]
+
+    def _open(self, ref: Ref, wanted: Callable[[str], bool]) -> tuple[Manifest, dict[str, bytes]]:
+        found: list[tuple[Manifest, dict[str, bytes]]] = []
+
+        def mine() -> None:
+            manifest = _manifest(self.store, ref)
+            found.append((manifest, self._load([shard for shard in manifest.shards if wanted(shard.name)])))
+
+        together(self._gang, mine, FAILURES)
+        return found[0]
 
     def reject(self, manifest: Manifest, reason: str) -> None:
         """Step back one: no later start takes this checkpoint, though its bytes verify. For exit code 77."""
@@ -164,16 +194,22 @@ class Checkpoints:
         extra: Mapping[str, Any] | None = None,
         world_size: int = 1,
     ) -> Saved:
-        """Write and commit the state after `step`; durable when this returns.
+        """Write this rank's shards and commit the state after `step`; durable when this returns, on every rank.
 
-        Raises StorageError (not saved, the last one stays), Superseded (saved, for nobody), Conflict.
+        Raises StorageError (not saved, the last one stays), Superseded (saved, for nobody), Conflict, PeerLost.
         """
         began = time.perf_counter()
         home = Home(Ref(self.generation, step), self._token + secrets.token_hex(4))
+        try:
+            written = together(self._gang, lambda: [asdict(each) for each in self._write(home, shards)], FAILURES)
+        except StorageError:
+            self._discard(home)  # on a full disk the half-written shards are what fills it
+            raise
+        everything = [Shard(**each) for rank in written for each in rank]
         manifest = Manifest(
             step=step,
             generation=self.generation,
-            shards=self._write(home, shards),
+            shards=tuple(sorted(everything, key=lambda shard: shard.name)),
             parent=self._parent,
             world_size=world_size,
             data=data or {},
@@ -181,10 +217,18 @@ class Checkpoints:
             extra=extra or {},
             created_ms=time.time_ns() // 1_000_000,
         )
-        self._commit(manifest, home)
+        try:
+            fresh = led(self._gang, lambda: self._commit(manifest), FAILURES)
+        except Unreachable:
+            raise  # it may be there: its shards must stay
+        except (StorageError, Conflict):
+            self._discard(home)
+            raise
+        if not fresh:
+            self._discard(home)
         took = (time.perf_counter() - began) * 1000
-        tidied = self._tidy(manifest)
-        return Saved(manifest, self.uri(manifest), took, tidied.warnings, tidied.alarm)
+        warnings, alarm = led(self._gang, lambda: self._tidy(manifest), FAILURES)
+        return Saved(manifest, self.uri(manifest), took, tuple(warnings), alarm)
 
     def _write(self, home: Home, shards: Shards) -> tuple[Shard, ...]:
         def one(item: tuple[str, Sequence[Buffer]]) -> Shard:
@@ -193,42 +237,37 @@ class Checkpoints:
             size = self.store.put(path, _hashed(chunks, digest))
             return Shard(name, path, size, digest.hexdigest())
 
-        try:
-            with ThreadPoolExecutor(STREAMS, "checkpoint-write") as pool:
-                return tuple(pool.map(one, shards.items()))
-        except StorageError:
-            self._discard(home)  # on a full disk the half-written shards are what fills it
-            raise
+        with ThreadPoolExecutor(STREAMS, "checkpoint-write") as pool:
+            return tuple(pool.map(one, shards.items()))
 
-    def _commit(self, manifest: Manifest, home: Home) -> None:
+    def _commit(self, manifest: Manifest) -> bool:
+        """False when the name is taken by equal bits of another write: these shards are not needed."""
         try:
             self.store.create(manifest.ref.path, manifest.to_bytes())
-        except Unreachable:
-            raise  # it may be there: its shards must stay
         except Exists:
-            self._judge(manifest, home)
-        except StorageError:
-            self._discard(home)
-            raise
+            return self._judge(manifest)
+        return True
 
-    def _judge(self, manifest: Manifest, home: Home) -> None:
-        """The name is taken: by our own repeated request, by a harmless twin with equal bits, or by wrong bits."""
+    def _judge(self, manifest: Manifest) -> bool:
+        """The name is taken: by our own repeated request (True), by a harmless twin (False), or by wrong bits."""
         try:
             other = _manifest(self.store, manifest.ref)
         except Damaged as e:
-            self._discard(home)
             raise Conflict(f"step {manifest.step} is already there, and damaged: {e}") from e
         if other.shards == manifest.shards:
-            return
-        self._discard(home)
+            return True
         if other.digest != manifest.digest:
             raise Conflict(
                 f"step {manifest.step} of generation {self.generation} was committed by another writer with other bits "
                 f"({other.digest[:16]}, here {manifest.digest[:16]}): one of the two machines computes wrongly"
             )
+        return False
 
-    def _tidy(self, manifest: Manifest) -> _Tidied:
-        """Compare with older computations of this step, then prune. Its failures do not undo the commit."""
+    def _tidy(self, manifest: Manifest) -> tuple[list[str], str | None]:
+        """Compare with older computations of this step, then prune: warnings, and an alarm.
+
+        Its failures do not undo the commit.
+        """
         warnings: list[str] = []
         alarm: str | None = None
         try:
@@ -241,7 +280,7 @@ class Checkpoints:
             self._prune(seen)
         except StorageError as e:
             warnings.append(f"old checkpoints not removed: {e}")
-        return _Tidied(tuple(warnings), alarm)
+        return warnings, alarm
 
     def _compare(self, manifest: Manifest, seen: Look) -> str | None:
         for ref in seen.refs:
@@ -282,7 +321,7 @@ class Checkpoints:
         with suppress(StorageError):
             self.store.delete(self.store.list(home.path))
 
-    def _load(self, manifest: Manifest) -> dict[str, bytes]:
+    def _load(self, shards: Sequence[Shard]) -> dict[str, bytes]:
         def one(shard: Shard) -> bytes:
             data = _read(self.store, shard.path, shard.size)
             if len(data) != shard.size:
@@ -292,13 +331,7 @@ class Checkpoints:
             return data
 
         with ThreadPoolExecutor(STREAMS, "checkpoint-read") as pool:
-            return dict(zip((shard.name for shard in manifest.shards), pool.map(one, manifest.shards), strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Tidied:
-    warnings: tuple[str, ...] = field(default=())
-    alarm: str | None = None
+            return dict(zip((shard.name for shard in shards), pool.map(one, shards), strict=True))
 
 
 def _make_claim(store: Storage, generation: int | None) -> Claim:

@@ -7,7 +7,8 @@ counted; the next one that gets through carries the count. What must not be lost
      "job": str, "generation": int, "rank": int, "at": wall ms, "step": int, "dropped"?: int, ...}
 
     ready      uri?, fallback?                            the state is loaded; the next step is step + 1
-    step       steps?, loss?, tokens?, step_ms?, tokens_per_s?   absent when unknown or not finite
+    step       steps?, loss?, tokens?, step_ms?, tokens_per_s?   absent when unknown or not finite; and the job's own
+               numbers: mfu?, grad_norm?, expert_load?, drift?, memory_mib_per_h? (jobs/train/gauges.py)
     saved      uri, write_ms, stall_ms, bytes             the checkpoint of `step` is durable
     unsaved    reason                                     it is not; the last one stays
     alarm      reason                                     the same step was computed twice, with different bits
@@ -68,6 +69,7 @@ class Pace:
     _WEIGHT = 0.1
 
     def __init__(self) -> None:
+        self.tokens_per_s: float | None = None
         self._last: float | None = None
         self._step_s: float | None = None
 
@@ -78,7 +80,7 @@ class Pace:
             return {}
         took = now - before
         self._step_s = took if self._step_s is None else self._step_s + self._WEIGHT * (took - self._step_s)
-        rate = tokens / self._step_s if tokens and self._step_s > 0 else None
+        self.tokens_per_s = rate = tokens / self._step_s if tokens and self._step_s > 0 else None
         return {"step_ms": round(self._step_s * 1000, 3), "tokens_per_s": rate and round(rate, 1)}
 
 

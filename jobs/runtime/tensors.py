@@ -52,6 +52,10 @@ class Stage:
 
     def copy(self, state: Mapping[str, Tensor]) -> Shards:
         """Copy `state` aside and lay it out as shards. The result is valid until the next call."""
+        return layout(self.hold(state), self._shard_bytes)
+
+    def hold(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copy `state` aside. The copies are valid until the next call."""
         on_gpu = False
         for name, tensor in state.items():
             copy = self._copies.get(name)
@@ -62,7 +66,7 @@ class Stage:
             on_gpu = on_gpu or tensor.is_cuda
         if on_gpu:
             torch.cuda.synchronize()
-        return layout({name: self._copies[name] for name in state}, self._shard_bytes)
+        return {name: self._copies[name] for name in state}
 
 
 def layout(state: Mapping[str, Tensor], shard_bytes: int = SHARD_BYTES) -> Shards:

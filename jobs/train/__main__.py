@@ -1,4 +1,4 @@
-"""`python -m dsched.jobs.train`: train the decoder, alone, in a gang, or under an agent; `--check A B` compares runs."""
+"""`python -m dsched.jobs.train`: train alone, in a gang, or under an agent; `--check A B` compares two runs."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=_positive, default=300)
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="the model's shape")
-    parser.add_argument("--precision", choices=[each.value for each in Precision], default=Precision.BF16.value)
+    parser.add_argument("--precision", choices=[each.value for each in Precision], default=Precision.FP32.value)
     parser.add_argument("--shards", type=_positive, default=4, help="micro-batches per step: the most workers")
     parser.add_argument("--rows", type=_positive, default=1, help="rows per micro-batch")
-    parser.add_argument("--length", type=_positive, default=128, help="bytes per row")
+    parser.add_argument("--length", type=_positive, default=64, help="bytes per row")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
     parser.add_argument("--corpus-bytes", type=_positive, default=4 << 20)
     parser.add_argument("--every", type=int, default=0, metavar="STEPS", help="save after so many steps too")

@@ -1,7 +1,7 @@
 """What the decoder reads: the running interpreter's standard library, on every machine and never downloaded.
 
-Each source file is a document. A batch is a pure function of (seed, step), so the data position of a checkpoint is the
-step, and a resumed job reads what it would have read.
+Each source file is a document. A micro-batch is a pure function of (seed, step, shard), so the data position of a
+checkpoint is the step, and a resumed job reads what it would have read, however many workers it has.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Corpus:
     text: Tensor  # uint8
     sha256: str
 
-    def batch(self, seed: int, step: int, *, rows: int, length: int) -> Tensor:
-        """(rows, length + 1) bytes: windows at places that depend on the arguments alone."""
-        last = len(self.text) - length - 1
+    def batch(self, seed: int, step: int, shard: int, *, rows: int, length: int) -> Tensor:
+        """(rows, length) bytes, int64: windows at places that depend on the arguments alone."""
+        last = len(self.text) - length
         if last < 0:
-            raise ValueError(f"the corpus has {len(self.text)} bytes, a row needs {length + 1}")
-        places = (_dice(seed, step, row) % (last + 1) for row in range(rows))
-        return torch.stack([self.text[at : at + length + 1] for at in places]).long()
+            raise ValueError(f"the corpus has {len(self.text)} bytes, a row needs {length}")
+        places = (_dice(seed, step, shard, row) % (last + 1) for row in range(rows))
+        return torch.stack([self.text[at : at + length] for at in places]).long()
 
 
 def standard_library(bytes_max: int) -> Corpus:
@@ -53,6 +53,7 @@ def _sources(root: str) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
 
 
-def _dice(seed: int, step: int, row: int) -> int:
+def _dice(*place: int) -> int:
     """A hash, not a generator: the same number on every platform, and no state to save."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{row}".encode(), digest_size=8).digest())
+    text = "/".join(map(str, place))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

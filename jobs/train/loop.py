@@ -1,90 +1,35 @@
-"""The training loop: resume, step, save when due, leave when told. Same seed, same bits, however often interrupted."""
+"""The training loop: resume, step, save when due, leave when told, all workers together.
+
+Same recipe, same bits: however often it is interrupted, and on however many workers it goes on.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from typing import Final
 
 import torch
-from torch import Tensor
 
+from dsched.jobs.runtime.carry import open_checkpoints
 from dsched.jobs.runtime.checkpoint import Checkpoints, Conflict, Superseded
-from dsched.jobs.runtime.contract import EXIT_CORRUPT, EXIT_DONE, EXIT_SAVED, Runtime
+from dsched.jobs.runtime.contract import EXIT_CORRUPT, EXIT_DONE, EXIT_PEER_LOST, EXIT_SAVED, Runtime
+from dsched.jobs.runtime.elastic import Board, Summation, World
+from dsched.jobs.runtime.gang import ALONE, Gang, PeerLost
 from dsched.jobs.runtime.manifest import Manifest
 from dsched.jobs.runtime.saver import Saver
-from dsched.jobs.runtime.tensors import Mismatch, Stage, fill, numerics
-from dsched.jobs.train.data import Corpus, standard_library
+from dsched.jobs.runtime.stall import StallWatch
+from dsched.jobs.train import gauges
 from dsched.jobs.train.losses import LossLog
-from dsched.jobs.train.model import Decoder, Shape
-from dsched.jobs.train.optim import AdamW
+from dsched.jobs.train.training import Recipe, Step, Training
 
 log = logging.getLogger("dsched.train")
 
-EXIT_FAILED = 1  # the job's own failure: tried again with backoff
-LOG_STEPS = 10
-WARMUP_STEPS = 20  # Adam's second moment is noise before
+EXIT_FAILED: Final = 1  # the job's own failure: tried again with backoff
+LOG_STEPS: Final = 10
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What the bits of a run depend on. It is in every checkpoint, and a resumed run must agree with it."""
-
-    seed: int = 1
-    shape: Shape = field(default_factory=Shape)
-    rows: int = 4  # per step
-    length: int = 128  # bytes per row
-    rate: float = 3e-3  # learning rate after the warm-up; constant, so that a longer run begins like a shorter one
-    corpus_bytes: int = 4 << 20
-
-    def __post_init__(self) -> None:
-        if self.corpus_bytes <= self.length:
-            raise ValueError(f"corpus_bytes={self.corpus_bytes} must be more than length={self.length}")
-
-
-class Training:
-    """The state of one run: model, optimizer, corpus, and the number of steps that are done."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.corpus: Corpus = standard_library(recipe.corpus_bytes)
-        self.model = Decoder(recipe.shape, seed=recipe.seed)
-        self.optimizer = AdamW(self.model)
-        self.done = 0
-        torch.manual_seed(recipe.seed)
-        self._random = torch.get_rng_state()
-
-    def step(self) -> float:
-        """One more step; its loss before the update, in nats per byte."""
-        recipe, step = self.recipe, self.done + 1
-        loss = self.model.loss(self.corpus.batch(recipe.seed, step, rows=recipe.rows, length=recipe.length))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        self.optimizer.step(step, recipe.rate * min(1.0, step / WARMUP_STEPS))
-        self.done = step
-        return loss.item()
-
-    def state(self) -> dict[str, Tensor]:
-        self._random.copy_(torch.get_rng_state())
-        return {**self.optimizer.state(), "random": self._random}
-
-    def facts(self) -> dict[str, object]:
-        """What the manifest says beside the tensors."""
-        data = {"seed": self.recipe.seed, "position": self.done, "corpus_sha256": self.corpus.sha256}
-        return {"data": data, "numerics": numerics(), "extra": {"recipe": asdict(self.recipe)}}
-
-    def resume(self, manifest: Manifest, shards: Mapping[str, bytes]) -> None:
-        """Take over a checkpoint. Raises Mismatch when it is another recipe's."""
-        saved, mine = manifest.extra.get("recipe"), asdict(self.recipe)
-        if saved != mine:
-            raise Mismatch(f"checkpoint of step {manifest.step} was trained with {saved}, this run wants {mine}")
-        fill(self.state(), shards)
-        torch.set_rng_state(self._random)
-        self.done = manifest.step
-        if manifest.data.get("corpus_sha256") != self.corpus.sha256:
-            log.warning("the standard library here is not the one this run began with; losses will not repeat exactly")
-        if manifest.numerics != numerics():
-            log.warning("resumed on %s, began on %s: bits may differ", numerics(), dict(manifest.numerics))
+STOP: Final = 1  # flags of a step: somebody was told to leave; rank 0 finds a checkpoint due
+SAVE: Final = 2
 
 
 class Record:
@@ -93,19 +38,22 @@ class Record:
     def __init__(self, run: Runtime, checkpoints: Checkpoints, training: Training) -> None:
         self._training = training
         self._saver = Saver(checkpoints, run)
-        self._losses = LossLog(checkpoints.store, checkpoints.generation)
-        self._stage = Stage()
+        self._losses = LossLog(checkpoints.store, checkpoints.generation) if checkpoints.leads else None
         self._saved = training.done  # what was resumed from is durable
 
     def loss(self, loss: float) -> None:
-        self._losses.add(self._training.done, loss)
+        if self._losses is not None:
+            self._losses.add(self._training.done, loss)
 
     def save(self) -> None:
-        """Begin to save the present state. Raises Superseded and Conflict, about the save before."""
-        self._losses.flush()
-        training = self._training
-        self._saver.save(training.done, lambda: self._stage.copy(training.state()), **training.facts())
-        self._saved = training.done
+        """Begin to save the present state. Raises Superseded, Conflict and PeerLost, about the save before."""
+        self._flush()
+        self._saver.begin(self._training.done, self._training.stage, **self._training.facts())
+        self._saved = self._training.done
+
+    def copied(self) -> None:
+        """Wait until the state may change."""
+        self._saver.copied()
 
     def settle(self) -> bool:
         """Make the present state durable, unless it is; False if that cannot be done."""
@@ -113,34 +61,93 @@ class Record:
             self.save()
         return self._saver.wait()
 
-    def close(self) -> None:
-        self._losses.flush()
-        self._saver.close()
+    def close(self, *, abandon: bool) -> None:
+        self._flush()
+        self._saver.close(abandon=abandon)
+
+    def _flush(self) -> None:
+        if self._losses is not None:
+            self._losses.flush()
 
 
-def train(run: Runtime, checkpoints: Checkpoints, recipe: Recipe, *, steps: int, every: int = 0) -> int:
-    """Train up to `steps`, saving after each `every` steps too where that is not 0; the exit code.
+class Telling:
+    """Reports each step, to the agent and now and then to the log."""
 
-    Raises NothingValid, Mismatch and StorageError from the start; from then on failures of the store are reported.
+    def __init__(self, run: Runtime, training: Training, steps: int) -> None:
+        self._run, self._training, self._steps = run, training, steps
+        self._drift, self._leak = gauges.Drift(), gauges.Leak()
+        recipe = training.recipe
+        self._flops = recipe.shape.flops_per_token(recipe.length)
+        self._peak = gauges.peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+
+    def step(self, step: Step) -> None:
+        run, training = self._run, self._training
+        more = {
+            "mfu": gauges.mfu(run.tokens_per_s, self._flops, self._peak, training.world.size),
+            "grad_norm": round(step.norm, 4),
+            "expert_load": gauges.imbalance(step.counts),
+            "drift": self._drift.look(step.histogram),
+            "memory_mib_per_h": self._leak.look(),
+        }
+        run.step(training.done, loss=step.loss, tokens=training.recipe.tokens, steps=self._steps, **more)
+        if training.done % LOG_STEPS == 0 and training.world.rank == 0:
+            rate = f", {run.tokens_per_s:,.0f} tokens/s" if run.tokens_per_s else ""
+            told = "".join(f", {name} {value:g}" for name, value in more.items() if value is not None)
+            log.info("step %d loss %.4f%s%s", training.done, step.loss, rate, told)
+
+
+def train(
+    run: Runtime,
+    place: str,
+    recipe: Recipe,
+    *,
+    steps: int,
+    every: int = 0,
+    device: str = "cpu",
+    summation: Summation = Summation.TREE,
+    recompute: bool = False,
+) -> int:
+    """Train up to `steps` with checkpoints at `place`, also after each `every` steps unless that is 0; the exit code.
+
+    Raises ContractError, NothingValid, Mismatch, Superseded and StorageError from the start; from then on failures of
+    the store are reported. After EXIT_PEER_LOST leave by os._exit: threads may still wait for the lost one.
     """
-    training = Training(recipe)
-    resumed = _resume(run, checkpoints, training)
-    record = Record(run, checkpoints, training)
     try:
-        while training.done < steps and not run.should_stop:
-            loss = training.step()
-            record.loss(loss)
-            if resumed and not math.isfinite(loss):
-                checkpoints.reject(resumed, f"loss {loss} at the first step after it")
+        world = World.join(run.env, shards=recipe.shards, summation=summation, device=device)
+        gang: Gang = Board(run.env) if world.size > 1 else ALONE
+        checkpoints = open_checkpoints(run.env, place, gang=gang)
+        training = Training(recipe, world, device=device, recompute=recompute)
+        resumed = _resume(run, checkpoints, training)
+        return _go(run, checkpoints, training, resumed, steps=steps, every=every)
+    except PeerLost as e:
+        log.warning("a peer is lost: %s", e)
+        return EXIT_PEER_LOST
+
+
+def _go(
+    run: Runtime, checkpoints: Checkpoints, training: Training, resumed: Manifest | None, *, steps: int, every: int
+) -> int:
+    record, watch, telling = Record(run, checkpoints, training), StallWatch(), Telling(run, training, steps)
+    lost = True
+    try:
+        # Alone it may leave at once; a gang agrees in its first step.
+        flags = STOP if run.should_stop and training.world.size == 1 else 0
+        while training.done < steps and not flags & STOP:
+            with watch:
+                step = training.step(lambda: _flags(run, training.done), record.copied)
+            flags = step.flags
+            record.loss(step.loss)
+            if resumed and not math.isfinite(step.loss):
+                checkpoints.reject(resumed, f"loss {step.loss} at the first step after it")
+                lost = False
                 return EXIT_CORRUPT
             resumed = None
-            run.step(training.done, loss=loss, tokens=recipe.rows * recipe.length, steps=steps)
-            if training.done % LOG_STEPS == 0:
-                log.info("step %d loss %.4f", training.done, loss)
-            due = run.due(training.done) or (every > 0 and training.done % every == 0)
-            if due and training.done < steps and not run.should_stop:
+            telling.step(step)
+            due = flags & SAVE or (every > 0 and training.done % every == 0)
+            if due and training.done < steps and not flags & STOP:
                 record.save()
         durable = record.settle()
+        lost = False
     except Superseded as e:
         log.warning("%s", e)
         return EXIT_SAVED
@@ -148,17 +155,24 @@ def train(run: Runtime, checkpoints: Checkpoints, recipe: Recipe, *, steps: int,
         log.error("%s", e)
         return EXIT_FAILED
     finally:
-        record.close()
+        watch.close()
+        record.close(abandon=lost)
     return _leave(run, training.done, finished=training.done >= steps, durable=durable)
 
 
+def _flags(run: Runtime, done: int) -> int:
+    """This worker's word in a step's all-gather. Rank 0 alone minds the interval: the others' clocks differ."""
+    return (STOP if run.should_stop else 0) | (SAVE if run.env.rank == 0 and run.due(done) else 0)
+
+
 def _resume(run: Runtime, checkpoints: Checkpoints, training: Training) -> Manifest | None:
-    restored = checkpoints.restore()
+    restored = checkpoints.restore(training.wants)
     if restored is None:
         run.ready(0)
         return None
     training.resume(restored.manifest, restored.shards)
-    log.info("resumed after step %d", training.done)
+    world, before = training.world.size, restored.manifest.world_size
+    log.info("resumed after step %d on %d workers%s", training.done, world, f", {before} before" * (before != world))
     if restored.fallback:
         log.warning("%s", restored.fallback)
     run.ready(training.done, uri=checkpoints.uri(restored.manifest), fallback=restored.fallback)

@@ -183,9 +183,10 @@ def test_a_zombie_leaves_when_its_successor_has_claimed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environ", "complaint"),
     [
-        ([], {"WORLD_SIZE": "2"}, "this trainer runs on one rank"),
+        ([], {"WORLD_SIZE": "4"}, "WORLD_SIZE=4 must be a power of two that divides shards=2"),
+        ([], {"WORLD_SIZE": "2"}, "MASTER_PORT is not set"),
         ([], {"RANK": "first"}, "RANK='first' is not a whole number"),
-        (["--dim", "30"], {}, "dim=30 must be a multiple"),
+        (["--shards", "3"], {}, "shards=3 must be a power of two"),
         (["--corpus-bytes", "8"], {}, "corpus_bytes=8 must be more than length=32"),
         (["--checkpoint", "ftp://host/x"], {}, "use file://, s3:// or gs://"),
     ],
@@ -202,6 +203,6 @@ def test_another_model_does_not_overwrite_this_ones_history(tmp_path: Path) -> N
     with start(tmp_path, 1) as trainer:
         trainer.until_event("saved")
         trainer.kill(signal.SIGKILL)
-    with start(tmp_path, 2, "--layers", "2") as trainer:
+    with start(tmp_path, 2, "--preset", "4m") as trainer:
         assert trainer.end() == 78
         assert "this run wants" in trainer.log

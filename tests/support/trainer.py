@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-SMALL = ["--dim", "32", "--layers", "1", "--rows", "2", "--length", "32", "--corpus-bytes", "200000"]
+SMALL = ["--shards", "2", "--length", "32", "--corpus-bytes", "200000"]
 PATIENCE_S = 60.0  # for one report, on a machine that is busy with other tests
 
 Report = dict[str, Any]
