@@ -15,12 +15,12 @@ stay in `__cause__`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from dsched.scheduler.core.market import Offer, Pool
+from dsched.scheduler.core.market import Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Millis, Moment
 
@@ -222,4 +222,22 @@ class Ailing(Protocol):
     @property
     def ailing(self) -> Mapping[str, str]:
         """A part (a region, the price list) -> why it does not answer, in the cloud's words. Empty: all is well."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A provider that knows what its market was like before we looked."""
+
+    history_span: Millis  # the longest time that one question is about
+
+    def pasts(self) -> Sequence[str]:
+        """The parts of its past that are asked for one by one, such as regions; each a good name for a folder."""
+        ...
+
+    async def history(self, part: str, since: Instant, until: Instant) -> list[tuple[Pool, Quote]]:
+        """The steps of spot prices in that time, in its order; what was in force at `since` is told as of then.
+
+        Raises ProviderError.
+        """
         ...

@@ -27,14 +27,14 @@ from dsched.scheduler.config import Config, ConfigError, read
 from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
-from dsched.scheduler.core.message import MarketRecalled, Restarted, Tick
+from dsched.scheduler.core.message import Restarted, Tick
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.quota import read as read_quota
-from dsched.scheduler.core.sighting import streaks
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import HOUR, Instant, Millis
+from dsched.scheduler.core.units import Instant
 from dsched.scheduler.doctor import checks, providers
 from dsched.scheduler.engine.alerts import Alerts
+from dsched.scheduler.engine.backfill import Backfill, Step, recall
 from dsched.scheduler.engine.clock import clock_since
 from dsched.scheduler.engine.control import Control
 from dsched.scheduler.engine.desk import Desk
@@ -67,7 +67,6 @@ EXIT_PERSON: Final = 1
 BACKLOG_MAX: Final = 2_048  # transactions not yet on disk: beyond that a client is told to come again
 TICK_SECONDS: Final = 1.0  # leases, idle nodes and budgets are looked at this often; nothing urgent waits for it
 CLOCK: Final = "clock"  # meta: how far the host's clocks are apart
-RECALLED: Final = Millis(4 * 24 * HOUR)  # market: how far back since when a pool has been up matters
 COLLECT: Final = (1_000, 4, 500)  # young ones often, each under 3 ms; a full one takes 40 ms with 10,000 jobs
 SWITCH_SECONDS: Final = 0.001  # the writer's thread waits at most so long for a busy event loop, after each statement
 
@@ -220,6 +219,7 @@ class Daemon:
             await self.loop.send(Restarted())
             for observer in self.observers.values():
                 group.create_task(observer.run())
+            group.create_task(self._past(providers).run())
             if self._keep is not None:
                 group.create_task(self._keep())
             self.control.ready = True
@@ -228,18 +228,22 @@ class Daemon:
             self._start_ticking()
             log.info("daemon.ready", state=str(self.config.state), pid=os.getpid(), market=self.control.market_note)
 
+    def _past(self, providers: Mapping[str, Provider]) -> Backfill:
+        def told(steps: Sequence[Step]) -> None:
+            self.store.put_past((pool.id, quote) for pool, quote in steps)
+
+        return Backfill(self.market.folder, providers, lambda: self.clock.now().market, told, self.loop.post)
+
     async def _recall(self) -> None:
         """What earlier runs saw of the market. A journal that cannot be read is a market not seen yet."""
         folder, now = self.market.folder, self.clock.now().market
-        since = Instant(now - RECALLED)
         try:
-            known = await asyncio.to_thread(lambda: streaks(read_journal(folder, since), now=now))
+            self.loop.post(await asyncio.to_thread(recall, folder, now))
         except OSError as error:
             log.warning("journal.failed", error=str(error))
             return
-        self.loop.post(MarketRecalled(streaks=known))
         self._recalling = asyncio.get_running_loop().run_in_executor(
-            None, lambda: self.forecasts.recall(seen for seen in read_journal(folder) if seen.at < now)
+            None, lambda: self.forecasts.recall(seen for seen in read_journal(folder, past=False) if seen.at < now)
         )
 
     async def _providers(self) -> dict[str, Provider]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -12,7 +12,6 @@ from dsched.providers.aws.zones import Zones
 from dsched.scheduler.core.market import Market, Pool, Quote
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Millis, price
 
-HISTORY_MAX: Final = Millis(90 * 86_400_000)  # EC2 tells no more
 SLICE: Final = Millis(7 * 86_400_000)  # of a back-fill: a week of all shapes of a region is some thousand rows
 SPOT: Final = "DescribeSpotPriceHistory"
 LIST: Final = "GetProducts"
@@ -35,26 +34,19 @@ async def spot_now(account: Account, region: str, zones: Zones, shapes: Collecti
 
 
 async def spot_history(
-    account: Account, region: str, zones: Zones, shapes: Collection[str], since: Instant, now: Instant
-) -> AsyncIterator[list[tuple[Pool, Quote]]]:
-    """The steps of every pool's spot price since then, a week at a time, each in the order of time."""
-    begin = max(since, now - HISTORY_MAX)
-    while begin < now:
-        end = min(begin + SLICE, now)
-        rows = await _history(account, region, shapes, Instant(begin), Instant(end))
-        yield _steps(rows, region, zones, Instant(begin), first=begin == max(since, now - HISTORY_MAX))
-        begin = end
+    account: Account, region: str, zones: Zones, shapes: Collection[str], since: Instant, until: Instant
+) -> list[tuple[Pool, Quote]]:
+    """The steps of every pool's spot price in that time, in its order. EC2 remembers 90 days.
 
-
-def _steps(rows: list[Any], region: str, zones: Zones, since: Instant, *, first: bool) -> list[tuple[Pool, Quote]]:
-    """EC2 repeats the price in force at the beginning: the first slice tells it as of then, the others have told it."""
+    It repeats the price in force at the beginning; that is told as of then.
+    """
     steps = [
         (
             Pool("aws", region, zones.of(row), row["InstanceType"], Market.SPOT),
             Quote(price=price(row["SpotPrice"]), at=max(since, instant(row["Timestamp"])), source=SPOT),
         )
-        for row in rows
-        if first or instant(row["Timestamp"]) >= since
+        for row in await _history(account, region, shapes, since, until)
+        if instant(row["Timestamp"]) < until
     ]
     return sorted(steps, key=lambda step: (step[1].at, step[0]))
 

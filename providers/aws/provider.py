@@ -49,6 +49,7 @@ class AwsProvider:
     """Provider over one account. `cluster` marks what is ours; `used` hears every action as IAM names it."""
 
     name = compute.NAME
+    history_span = prices.SLICE
 
     def __init__(
         self,
@@ -128,13 +129,14 @@ class AwsProvider:
                     self._regions[region].fleet.warned(name)
             yield notice
 
-    async def history(self, since: Instant) -> AsyncIterator[Sequence[tuple[Pool, Quote]]]:
-        """The steps of spot prices since then (EC2 remembers 90 days), a week of one region at a time."""
-        for region in self._regions.values():
-            zones, shapes = await region.zones(), await region.shapes()
-            steps = prices.spot_history(self._account, region.name, zones, shapes, since, self._now())
-            async for slice_ in steps:
-                yield slice_
+    def pasts(self) -> Sequence[str]:
+        return tuple(self._regions) if "spot" in self._settings.markets else ()
+
+    async def history(self, part: str, since: Instant, until: Instant) -> list[tuple[Pool, Quote]]:
+        """Of one region. EC2 remembers 90 days."""
+        region = self._regions[part]
+        zones, shapes = await region.zones(), await region.shapes()
+        return await prices.spot_history(self._account, part, zones, shapes, since, until)
 
     async def limits(self) -> list[AccountQuota]:
         """What this account may run of GPU shapes, in the regions that answer. Raises ProviderError when none does."""

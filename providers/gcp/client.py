@@ -142,6 +142,20 @@ class Client:
         rows = answer.preemption_history
         return [(instant(r.interval.start_time), instant(r.interval.end_time), r.preemption_rate) for r in rows]
 
+    def spot_prices(self, zone: str, shape: str) -> list[tuple[Instant, Instant, int]]:
+        """What this shape's spot machines cost by the list, interval by interval: micro-dollars per hour."""
+        resource = {
+            "types": ["PRICE"],
+            "instance_properties": {"machine_type": shape, "scheduling": {"provisioning_model": "SPOT"}},
+            "location_policy": {"location": f"zones/{zone}"},
+        }
+        answer = self._advise("capacity_history", zone, capacity_history_request_resource=resource)
+        return [
+            (instant(row.interval.start_time), instant(row.interval.end_time), _micro(row.list_price))
+            for row in answer.price_history
+            if row.list_price.currency_code in ("", "USD")
+        ]
+
     def skus(self) -> Iterator[Json]:
         """The public price list of Compute Engine, row by row."""
         token = ""
@@ -315,6 +329,10 @@ def _machine_type(row: Any) -> MachineType:
         chips=chips[0].guest_accelerator_count if chips else 0,
         disks=row.bundled_local_ssds.partition_count,
     )
+
+
+def _micro(money: Any) -> int:
+    return int(money.units) * 1_000_000 + round(int(money.nanos) / 1_000)
 
 
 def _held(row: Any) -> Held:

@@ -19,6 +19,7 @@ from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
 BOOT: Final = Millis(90_000)  # from insert to the agent's first word, typical
 SOURCE: Final = "Cloud Billing Catalog"
+HISTORY: Final = "advice.capacityHistory"
 MIB: Final = 1_024
 RATE_MAX: Final = 0.999  # of machines taken back in an interval; all of them would be an infinite hazard
 
@@ -163,6 +164,15 @@ def insight(
     lasting = duration(uptime)
     known = score is not None or lasting is not None
     return Insight(Advice(obtainability=score, uptime=lasting) if known else None, hazard)
+
+
+def past(told: Iterable[tuple[Instant, Instant, int]], since: Instant, until: Instant) -> list[Quote]:
+    """Intervals of the list price as steps within that time."""
+    return [
+        Quote(price=MicroUsdPerHour(micro), at=max(since, start), source=HISTORY)
+        for start, end, micro in sorted(told)
+        if micro > 0 and start < until and end > since
+    ]
 
 
 def duration(text: str) -> Millis | None:

@@ -30,15 +30,15 @@ from dsched.providers.gcp.client import Client
 from dsched.providers.gcp.errors import ALREADY, failed
 from dsched.providers.gcp.market import PriceBoard
 from dsched.providers.gcp.notices import News
-from dsched.providers.gcp.offers import fitting
+from dsched.providers.gcp.offers import fitting, past
 from dsched.providers.gcp.prices import Usage
 from dsched.providers.gcp.quotas import quotas
 from dsched.providers.gcp.roll import Roll, node_of, ref_of
 from dsched.providers.gcp.rows import Machine, Progress
 from dsched.providers.gcp.settings import Settings
-from dsched.scheduler.core.market import Market, Offer, Pool
+from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
-from dsched.scheduler.core.units import Instant, MicroUsdPerHour
+from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
 T = TypeVar("T")
 
@@ -52,6 +52,7 @@ class GcpProvider:
     """Provider over Compute Engine. `cluster` labels what is ours; `credentials` None: those of the host."""
 
     name = names.PROVIDER
+    history_span = Millis(90 * 24 * HOUR)  # the service tells all that it knows in one answer
 
     def __init__(self, settings: Settings, cluster: str, credentials: Any = None) -> None:
         self.settings = settings
@@ -117,6 +118,21 @@ class GcpProvider:
         found = await asyncio.gather(*(self._run(self.client.limits, where) for where in self.settings.regions))
         rows = [limit for limits in found for limit in limits]
         return quotas(rows, self._roll.nodes(), (await self._board.board()).gpus())
+
+    def pasts(self) -> Sequence[str]:
+        return self.settings.regions if self.settings.advice else ()
+
+    async def history(self, part: str, since: Instant, until: Instant) -> list[tuple[Pool, Quote]]:
+        """Of one region: a question per zone and shape, a few at a time."""
+        board = await self._board.board()
+        spots = [kind for kind in board.kinds if names.region(kind.zone) == part]
+        spots = [kind for kind in spots if board.price(kind.zone, kind.name, Usage.SPOT) is not None]
+        steps: list[tuple[Pool, Quote]] = []
+        for kind in spots:
+            pool = Pool(self.name, part, kind.zone, kind.name, Market.SPOT)
+            told = await self._run(self.client.spot_prices, kind.zone, kind.name)
+            steps += [(pool, quote) for quote in past(told, since, until)]
+        return sorted(steps, key=lambda step: (step[1].at, step[0]))
 
     async def listed(self, pool: Pool, usage: Usage) -> MicroUsdPerHour | None:
         """The list price of a pool's machine however it is bought, commitments too; None: not known."""

@@ -17,7 +17,7 @@ from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.units import Instant, MicroUsd, Millis
 
 if TYPE_CHECKING:
-    from dsched.scheduler.core.snapshot import Streak
+    from dsched.scheduler.core.snapshot import Streak, Usual
     from dsched.scheduler.core.timely.foresight import Foreseen, Request
 
 
@@ -305,9 +305,10 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketRecalled:
-    """What the journal remembers of earlier days: since when each pool has been up or down."""
+    """What the journal remembers of earlier days: since when each pool has been up or down, and its usual price."""
 
     streaks: Mapping[str, Streak]
+    usual: Mapping[str, Usual] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ Everything else is unknown, and trace.py says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import Final
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.hazard import told
 from dsched.scheduler.core.market import Market, Offer
-from dsched.scheduler.core.snapshot import State, Streak
+from dsched.scheduler.core.snapshot import State, Streak, Usual
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
 FORGOTTEN: Final = Millis(2 * HOUR)  # market: a pool not seen for so long may have gone down and come back
@@ -44,6 +45,7 @@ class Sighting:
     on_demand: MicroUsdPerHour | None = None
     free: int | None = None
     alive: Mapping[str, int] = field(default_factory=dict)  # pool id -> machines of ours
+    until: Instant = Instant(0)  # of a quote that a cloud remembered: so long its price held
     chance: float = 0.0  # that was predicted
     happened: bool = False
 
@@ -107,6 +109,25 @@ def streaks(sightings: Iterable[Sighting], *, now: Instant) -> dict[str, Streak]
                 if pool.startswith(f"{seen.provider}/"):
                     last[pool] = seen.at
     return {pool: streak for pool, streak in found.items() if now - last[pool] <= FORGOTTEN}
+
+
+def usuals(sightings: Iterable[Sighting], *, over: float, now: Instant) -> dict[str, Usual]:
+    """The usual price of each spot pool after this past: a mean that forgets, `over` hours."""
+    means: dict[str, Usual] = {}
+    held: dict[str, MicroUsdPerHour] = {}
+    for seen in sightings:
+        if seen.kind is Sight.QUOTE and seen.price is not None and spot(seen.pool):
+            means[seen.pool] = _towards(means.get(seen.pool), held.get(seen.pool, seen.price), seen.at, over)
+            held[seen.pool] = seen.price
+    return {pool: _towards(mean, held[pool], now, over) for pool, mean in means.items()}
+
+
+def _towards(mean: Usual | None, price: MicroUsdPerHour, at: Instant, over: float) -> Usual:
+    """After `price` held until `at`."""
+    if mean is None:
+        return Usual(float(price), at)
+    share = -math.expm1(-max(0, at - mean.at) / HOUR / over)
+    return Usual(mean.price + share * (price - mean.price), at)
 
 
 def _states(seen: Sighting) -> list[tuple[str, bool]]:

@@ -144,7 +144,8 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
         case Proposed():
             return proposal.proposed(draft, message)
         case MarketRecalled():
-            return draft.set("streaks", {**message.streaks, **draft.state.streaks})
+            draft.set("streaks", {**message.streaks, **draft.state.streaks})
+            return draft.set("usual", {**draft.state.usual, **message.usual})
         case AlertTried():
             return _alert(draft, message)
 

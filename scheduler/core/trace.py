@@ -38,6 +38,7 @@ class _Tape:
     free: int | None = None
     alive: int = 0
     told: Instant = Instant(0)  # when price and free were confirmed last
+    holds: Instant = Instant(0)  # so long the price held, where a cloud remembered it
     met: int | None = None  # evidence of this very tick
     first: int = 0  # tick of the first count
     counts: list[int | None] = field(default_factory=list)
@@ -47,7 +48,7 @@ class _Tape:
         match seen.kind:
             case Sight.QUOTE:
                 self.region, self.provider = seen.region, seen.provider
-                self.price, self.free, self.told = seen.price, seen.free, seen.at
+                self.price, self.free, self.told, self.holds = seen.price, seen.free, seen.at, seen.until
                 self.on_demand = seen.on_demand if seen.on_demand is not None else self.on_demand
             case Sight.SOLD:
                 self.alive += seen.count
@@ -68,6 +69,7 @@ class _Tape:
         if fresh and self.free is not None:
             known = self.free + self.alive
         self.counts.append(known if self.met is None else self.met)
+        fresh = fresh or now - gap < self.holds
         self.prices.append(self.price / MICRO if fresh and self.price is not None else None)
         self.met = None
 

@@ -1,6 +1,7 @@
 """The market journal on disk: what this daemon saw of every pool, line by line, bounded and safe to cut off anywhere.
 
     <state>/journal/<number>.jsonl      one JSON object per sighting (core/sighting.py), oldest file first
+    <state>/journal/past/*/*.jsonl      what clouds remembered of the time before (backfill.py)
 
 It is knowledge and no promise: lines are written once a second by a thread and not synced, a full disk costs lines and
 never the daemon, and a line torn by a crash is dropped when it is read. Old files go when the folder has its size.
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from heapq import merge
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ from dsched.scheduler.core.units import MINUTE, Instant, Millis
 from dsched.scheduler.log import log
 
 FOLDER: Final = "journal"
+PAST: Final = "past"
 FILE_BYTES: Final = 8 << 20  # then the next file begins
 FILES: Final = 16  # 128 MiB: a month of a thousand pools whose prices move ten times a day
 WATCH: Final = Millis(5 * MINUTE)  # market: half a tick of a trace, so that none goes by without word
@@ -93,7 +96,7 @@ class Journal:
 
     def append(self, lines: Sequence[Sighting]) -> None:
         """Blocking. Raises OSError."""
-        text = b"".join(_encoder.encode(_short(line)) + b"\n" for line in lines)
+        text = encoded(lines)
         path = self._file()
         with path.open("ab") as file:
             file.write(text)
@@ -110,18 +113,49 @@ class Journal:
         return current
 
 
+def encoded(lines: Iterable[Sighting]) -> bytes:
+    return b"".join(_encoder.encode(_short(line)) + b"\n" for line in lines)
+
+
 def files(folder: Path) -> list[Path]:
     """Oldest first."""
     return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdigit())
 
 
-def read(folder: Path, since: Instant = Instant(0)) -> Iterator[Sighting]:
-    """Every whole line since then, oldest first; a folder that is missing has none. Raises OSError."""
-    for path in files(folder):
+def read(folder: Path, since: Instant = Instant(0), *, past: bool = True) -> Iterator[Sighting]:
+    """Every whole line since then, oldest first; a folder that is missing has none. Raises OSError.
+
+    `past`: with what clouds remembered of the time before we looked.
+    """
+    own = (sighting for sighting in _lines(files(folder)) if sighting.at >= since)
+    parts = sorted(part for part in (folder / PAST).glob("*") if part.is_dir()) if past else []
+    return merge(*(_remembered(part, since) for part in parts), own, key=lambda sighting: sighting.at)
+
+
+def spans(part: Path) -> list[tuple[Instant, Instant, Path]]:
+    """The times of which a part of the past is on disk, oldest first."""
+    found = []
+    for path in part.glob("*.jsonl"):
+        begin, _, end = path.stem.partition("-")
+        if begin.isdigit() and end.isdigit():
+            found.append((Instant(int(begin)), Instant(int(end)), path))
+    return sorted(found)
+
+
+def _remembered(part: Path, since: Instant) -> Iterator[Sighting]:
+    """A price that held at `since` is told as of then."""
+    for sighting in _lines([path for _, end, path in spans(part) if end > since]):
+        if sighting.at >= since:
+            yield sighting
+        elif sighting.until > since:
+            yield replace(sighting, at=since)
+
+
+def _lines(paths: Iterable[Path]) -> Iterator[Sighting]:
+    for path in paths:
         with path.open("rb") as file:
             for line in file:
-                sighting = _sighting(line)
-                if sighting is not None and sighting.at >= since:
+                if (sighting := _sighting(line)) is not None:
                     yield sighting
 
 

@@ -7,7 +7,8 @@ also kept in the journal, from which the price history is drawn.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from dsched.scheduler.core.market import Quote
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 WAITING_MAX: Final = 50_000  # values held for a writer that is behind: a few MiB; newer ones are then dropped
+PAST_MAX: Final = 1_000  # prices of earlier days written at a time, in some milliseconds: commits go in between
 JOURNAL_AGE: Final = Millis(31 * 24 * HOUR)  # market time: a month of price changes, what a weekly pattern needs
 PRUNE_EVERY: Final = Millis(HOUR)  # market time between two looks for rows that are too old
 
@@ -31,10 +33,23 @@ class Pending:
         self._lock = threading.Lock()
         self._quotes: dict[tuple[str, int], Quote] = {}
         self._progress: dict[str, Progress] = {}
+        self._past: list[tuple[str, Quote]] = []
 
     @property
     def waiting(self) -> bool:
-        return bool(self._quotes or self._progress)
+        return bool(self._quotes or self._progress or self._past)
+
+    def put_past(self, steps: Iterable[tuple[str, Quote]]) -> bool:
+        """Keep prices of earlier days by pool id. True when nothing waited before."""
+        with self._lock:
+            first = not self.waiting
+            self._past += islice(steps, max(0, WAITING_MAX - len(self._past)))
+            return first and self.waiting
+
+    def take_past(self) -> list[tuple[str, Quote]]:
+        with self._lock:
+            taken, self._past = self._past[:PAST_MAX], self._past[PAST_MAX:]
+            return taken
 
     def put_quotes(self, quotes: Mapping[str, Quote]) -> bool:
         """Keep them. True when nothing waited before, so that the writer must be woken."""
@@ -62,6 +77,12 @@ class Pending:
             return taken
 
 
+def write_past(connection: Connection, steps: Iterable[tuple[str, Quote]]) -> None:
+    """Write within the caller's transaction. What is older than the journal keeps goes at its next pruning."""
+    rows = [(pool, quote.at, quote.price, quote.source) for pool, quote in steps]
+    connection.executemany(_PAST, rows)
+
+
 def write(connection: Connection, quotes: Mapping[tuple[str, int], Quote], progress: Mapping[str, Progress]) -> None:
     """Write within the caller's transaction."""
     # By time: the journal's rule compares each price with the one before it.
@@ -78,6 +99,7 @@ _JOURNAL: Final = (
     "INSERT INTO quote_journal (pool, at, price, source) SELECT ?1, ?2, ?3, ?4 "
     "WHERE NOT EXISTS (SELECT 1 FROM quote WHERE pool = ?1 AND (price = ?3 OR at > ?2)) ON CONFLICT DO NOTHING"
 )
+_PAST: Final = "INSERT INTO quote_journal (pool, at, price, source) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _QUOTE: Final = (
     "INSERT INTO quote (pool, at, price, source) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (pool) DO UPDATE "
     "SET at = excluded.at, price = excluded.price, source = excluded.source WHERE excluded.at >= at"

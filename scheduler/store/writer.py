@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import accumulate
 from pathlib import Path
@@ -139,6 +139,11 @@ class Store:
         if self._last.put_quotes(quotes):
             self._put(_Command())
 
+    def put_past(self, steps: Iterable[tuple[str, Quote]]) -> None:
+        """Prices of earlier days by pool id, as a cloud remembers them: into the journal, some time soon."""
+        if self._last.put_past(steps):
+            self._put(_Command())
+
     def put_progress(self, progress: Mapping[str, Progress]) -> None:
         """Remember the last progress by job id, some time soon."""
         if self._last.put_progress(progress):
@@ -217,9 +222,11 @@ class Store:
 
     def _write_last_values(self) -> None:
         quotes, progress = self._last.take(time.monotonic())
-        if quotes or progress:
+        past = self._last.take_past()
+        if quotes or progress or past:
             with transaction(self._connection):
                 lastvalue.write(self._connection, quotes, progress)
+                lastvalue.write_past(self._connection, past)
             self.commits += 1
 
     def _fail(self, error: Exception, batch: Sequence[_Command]) -> None:

@@ -30,7 +30,7 @@ async def test_prices_of_ninety_days_come_step_by_step_and_none_twice(world: Aws
         world.pull("price", shape=SHAPE, zone=zone, usd=usd, at=now - age * day)
     world.pull("set", page=2)
     since = Instant(round((now - 60 * day) * 1_000))
-    steps = [step async for week in world.provider().history(since) for step in week]
+    steps = await world.provider().history(REGION, since, world.wall())
     told = [(pool.zone, quote.price) for pool, quote in steps if pool.zone == "use1-az1"]
     assert told == [("use1-az1", price(usd)) for usd in (0.21, 0.22, 0.23, 0.24, 0.3)]
     assert steps[0][1].at == since

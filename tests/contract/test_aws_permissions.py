@@ -26,8 +26,7 @@ async def everything(world: AwsWorld) -> None:
     await provider.terminate([node.ref])
     await hint
     await world.until(lambda: deleted(world))
-    async for _ in provider.history(Instant(world.wall() - 86_400_000)):
-        pass
+    await provider.history(REGION, Instant(world.wall() - 86_400_000), world.wall())
     await provider.limits()
     await provider.commitments()
     await provider.blocks(REGION, SHAPE, 1, 24)

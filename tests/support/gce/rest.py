@@ -214,16 +214,25 @@ def _capacity(front: FakeGce, _: Json, __: Json, body: Json) -> Json:
 
 def _history(front: FakeGce, _: Json, __: Json, body: Json) -> Json:
     zone, shape = body["locationPolicy"]["location"].rsplit("/", 1)[-1], body["instanceProperties"]["machineType"]
-    rates, day = front.cloud.history.get((zone, shape), []), 86_400
-    first = front.cloud.clock() - day * len(rates)
-    records = [
-        {
-            "interval": {"startTime": stamp(first + day * n), "endTime": stamp(first + day * (n + 1))},
-            "preemptionRate": rate,
-        }
-        for n, rate in enumerate(rates)
+    answer: Json = {"machineType": shape}
+    if "PREEMPTION" in body["types"]:
+        rates = front.cloud.history.get((zone, shape), [])
+        answer["preemptionHistory"] = _daily(front, [{"preemptionRate": rate} for rate in rates])
+    if "PRICE" in body["types"]:
+        prices = [divmod(round(usd * 1e9), 10**9) for usd in front.cloud.listed.get((zone, shape), [])]
+        told = [{"currencyCode": "USD", "units": str(units), "nanos": nanos} for units, nanos in prices]
+        answer["priceHistory"] = _daily(front, [{"listPrice": price} for price in told])
+    return answer
+
+
+def _daily(front: FakeGce, rows: list[Json]) -> list[Json]:
+    """One a day, the last until now."""
+    day = 86_400
+    first = front.cloud.clock() - day * len(rows)
+    return [
+        {"interval": {"startTime": stamp(first + day * n), "endTime": stamp(first + day * (n + 1))}, **row}
+        for n, row in enumerate(rows)
     ]
-    return {"machineType": shape, "preemptionHistory": records}
 
 
 def _skus(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
