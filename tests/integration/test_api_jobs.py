@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,23 @@ async def test_the_stored_decision_explains_the_job(http: httpx.AsyncClient) -> 
     (plan,) = (await http.get("/v1/jobs/moe/explain")).json()["items"]
     assert (plan["job"], plan["name"], plan["chosen"]) == ("j1", "moe", "local/use1-az1/p5.48xlarge/spot")
     assert plan["id"] == (await http.get("/v1/jobs/j1")).json()["decision"]
+
+
+async def test_with_flips_the_newest_decision_is_made_again(tmp_path: Path) -> None:
+    asked: list[Mapping[str, Any]] = []
+
+    async def again(told: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.append(told)
+        return {"same": True, "flips": [], "note": "made again"}
+
+    async with office(tmp_path, extras=Extras(again=again)) as built, built.client() as http:
+        await built.offers(offer("use1-az1", 20.0))
+        await submit(http, duration="8h", within="30h")
+        (plain,) = (await http.get("/v1/jobs/moe/explain")).json()["items"]
+        (plan,) = (await http.get("/v1/jobs/moe/explain", params={"flips": "1"})).json()["items"]
+    assert "note" not in plain["deadline"]
+    assert (plan["deadline"]["same"], plan["deadline"]["note"]) == (True, "made again")
+    assert [told["target"] for told in asked] == [plan["deadline"]["target"]]
 
 
 async def test_a_migration_can_be_asked_about_first(built: Office, http: httpx.AsyncClient) -> None:

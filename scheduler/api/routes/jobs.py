@@ -218,11 +218,10 @@ async def explain(api: Api, call: Call) -> Response:
     """
     job = await find(api, call.part("id"))
     stored = await asyncio.to_thread(api.queries.decisions, job.id)
-    name = job.spec.name
-    if not stored and job.state is JobState.QUEUED:
-        at = api.control.now().market
-        return answer.items([{**api.control.dry_run(job.spec), "id": "", "job": job.id, "name": name, "at": at}])
-    plans = [{**made.report, "id": made.id, "job": job.id, "name": name, "at": made.at.market} for made in stored]
+    made = [(one.report, one.id, one.at.market) for one in stored]
+    if not made and job.state is JobState.QUEUED:
+        made = [(api.control.dry_run(job.spec), "", api.control.now().market)]
+    plans = [{**report, "id": id, "job": job.id, "name": job.spec.name, "at": at} for report, id, at in made]
     if call.query.flips and plans and (told := plans[-1].get("deadline")):
         plans[-1]["deadline"] = {**told, **await api.extras.again(told)}
     return answer.items(plans)
