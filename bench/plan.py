@@ -23,15 +23,15 @@ from dsched.providers import catalog
 from dsched.scheduler.core.fleetplan.columns import Columns
 from dsched.scheduler.core.job import Need, Spec
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
-from dsched.scheduler.core.message import Message, OffersSeen, Place, Submit, Tick
+from dsched.scheduler.core.message import Message, OffersSeen, Place, Restarted, Submit, Tick
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import Plan, plan
 from dsched.scheduler.core.report import to_wire
-from dsched.scheduler.core.snapshot import Job, State
-from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
+from dsched.scheduler.core.state import JobState, NodeState
 from dsched.scheduler.core.step import handle
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis, Moment, price
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, MicroUsdPerHour, Millis, Moment, price
 
 NOW = Moment(wall=Instant(0), market=Instant(0))
 RUNS = 5
@@ -122,6 +122,54 @@ def crowd(classes: int, offers: Mapping[str, Offer]) -> Callable[[str], float]:
     return ask
 
 
+def running(count: int, offers: Mapping[str, Offer]) -> Callable[[], object]:
+    """A core with so many jobs that run, each on a machine of its own: a tick in which nobody's turn has come."""
+    state, policy, dice, terms = State(cluster="b" * 32, offers=dict(offers)), Policy(), random.Random(0), Terms()
+    pools = [offer for offer in offers.values() if offer.pool.market is Market.SPOT and offer.quote is not None]
+    for number in range(count):
+        offer = pools[number % len(pools)]
+        name, node, gpus = f"j{number:05}", f"t{number}.0", offer.shape.gpus
+        assert offer.quote is not None
+        machine = Node(
+            id=node,
+            token=f"t{number}",
+            index=0,
+            pool=offer.pool,
+            gpus=gpus,
+            state=NodeState.READY,
+            lease_until=Instant(HOUR),
+            rate=offer.quote.price,
+            ceiling=offer.quote.price,
+            rate_source="bench",
+            rate_at=NOW.market,
+            on_demand=offer.on_demand,
+            ref=node,
+            job=name,
+            generation=1,
+            running=True,
+            launched=NOW.market,
+            metered=NOW.market,
+        )
+        job = Job(
+            id=name,
+            key=name,
+            spec=Spec(name="bench", run="true", need=Need(gpus_min=gpus, gpus_max=2 * gpus), user=f"u{number % 50}"),
+            state=JobState.RUNNING,
+            submitted=NOW,
+            generation=1,
+            nodes=(node,),
+            last_nodes=(node,),
+            started=NOW.market,
+        )
+        run = Attempt(job=name, generation=1, pool=offer.pool.id, nodes=(node,), world_size=1, decided=NOW, running=NOW)
+        for table, key, row in (("node", node, machine), ("attempt", f"{name}/1", run), ("job", name, job)):
+            state.put(table, key, row)
+    handle(state, Restarted(), NOW, dice, policy, terms)
+    gc.freeze()  # as the daemon does
+    soon = Moment(wall=Instant(NOW.wall + MINUTE), market=Instant(NOW.market + MINUTE))
+    return lambda: handle(state, Tick(), soon, dice, policy, terms)
+
+
 def contest(count: int, offers: int, rounds: int) -> None:
     """So many jobs that compete: the pass, and what its plan costs beside first come, first served and the bound."""
     policy = Policy(placements_max=count)
@@ -190,6 +238,10 @@ def main() -> None:
             taken = core(what)
             print(f"{taken:9.1f} ms  {name}")
             hand_over([Figure(name=name, value=taken, unit="ms", goal=100)])
+    name = "10,000 running jobs x 300 offers: tick, of CPU time"
+    taken = best_ms(running(10_000, market(300, free=4)), process_time)
+    print(f"{taken:9.1f} ms  {name}")
+    hand_over([Figure(name=name, value=taken, unit="ms", goal=30)])
     contest(1_000, 2_000, rounds=400)
     contest(10_000, 10_000, rounds=400)
 

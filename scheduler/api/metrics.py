@@ -78,7 +78,7 @@ def _money(state: State, now: Moment) -> Iterator[Metric]:
     saved = sum(job.baseline - job.spent for job in state.jobs.values())
     for node in state.nodes.values():
         if node.job:
-            owed, baseline = open_charge(state, node, now.market)
+            owed, baseline = open_charge(node, now.market)
             saved += baseline - owed
     yield GaugeMetricFamily(
         "dsched_saved_usd", "Below on-demand, of the jobs in memory", value=to_micro_usd(Charge(saved)) / MICRO

@@ -109,7 +109,7 @@ def _money(state: State, job: Job, mine: Sequence[Node], now: Moment) -> tuple[i
     """Spent and baseline in micro-dollars, the open intervals included."""
     spent, baseline = job.spent, job.baseline
     for node in mine:
-        owed, beside = open_charge(state, node, _until(node, now))
+        owed, beside = open_charge(node, _until(node, now))
         spent, baseline = Charge(spent + owed), Charge(baseline + beside)
     return to_micro_usd(spent), to_micro_usd(baseline)
 

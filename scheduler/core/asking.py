@@ -126,7 +126,6 @@ def ask(state: State, jobs: list[Job], policy: Policy, now: Moment, *, heir: str
             (n.pool for n in state.nodes.values()),
             state.offers,
         ),
-        shares=shares(state, policy, now, jobs),
     )
 
 

@@ -27,7 +27,7 @@ def totals(state: State, now: Moment) -> dict[str, tuple[Charge, Charge]]:
     for node in state.nodes.values():
         name = budget_of(state, node)
         spent, ahead = sums.get(name, (Charge(0), Charge(0)))
-        running, _ = open_charge(state, node, now.market)
+        running, _ = open_charge(node, now.market)
         sums[name] = (Charge(spent + running), Charge(ahead + promised(state, node, now)))
     return sums
 

@@ -179,7 +179,7 @@ def _drain_noticed(draft: Draft, job: Job, node: Node, why: str, deadline: Insta
 def watch(draft: Draft) -> None:
     """What time does to machines: leases end, idle ones go back, those that never came up too."""
     terms, now = draft.terms, draft.now
-    for name in list(draft.state.nodes):
+    for name in _in_question(draft):
         node = draft.state.nodes.get(name)  # the end of one may have changed the next
         if node is None:
             continue
@@ -192,6 +192,16 @@ def watch(draft: Draft) -> None:
             leave(draft, node, f"idle for {terms.idle_keep // 1000} s")
         elif node.state is NodeState.BOOTING and _booted_too_long(draft, node):
             leave(draft, node, f"not heard within {terms.boot_max // 1000} s of its launch")
+
+
+def _in_question(draft: Draft) -> list[str]:
+    """Without the many that just work within their leases."""
+    proved = draft.now.wall - draft.terms.proof_margin
+    return [
+        name
+        for name, node in draft.state.nodes.items()
+        if node.lease_until < proved or node.leaving or node.idle_since is not None or node.state is NodeState.BOOTING
+    ]
 
 
 def clock_jumped(draft: Draft, message: ClockJumped) -> None:

@@ -27,10 +27,11 @@ def interval(state: State, node: Node, until: Instant) -> LedgerEntry | None:
     return _entry(state, node, "compute", node.metered, until)
 
 
-def open_charge(state: State, node: Node, until: Instant) -> tuple[Charge, Charge]:
+def open_charge(node: Node, until: Instant) -> tuple[Charge, Charge]:
     """Spend and baseline of the interval that is still open, to show them before they are booked."""
-    entry = interval(state, node, until)
-    return (entry.owed, entry.baseline) if entry else (Charge(0), Charge(0))
+    if node.metered is None or until <= node.metered:
+        return Charge(0), Charge(0)
+    return _charges(node, Millis(until - node.metered))
 
 
 def meter(draft: Draft, node: Node, until: Instant) -> Node:
@@ -75,8 +76,7 @@ def reprice(draft: Draft, node: Node, quote: Quote, on_demand: MicroUsdPerHour |
 
 
 def _entry(state: State, node: Node, kind: str, start: Instant, end: Instant) -> LedgerEntry:
-    lasting = Millis(end - start)
-    baseline = node.on_demand if node.on_demand is not None else node.rate
+    owed, baseline = _charges(node, Millis(end - start))
     return LedgerEntry(
         node=node.id,
         job=node.job,
@@ -89,9 +89,15 @@ def _entry(state: State, node: Node, kind: str, start: Instant, end: Instant) ->
         end=end,
         source=node.rate_source,
         quoted=node.rate_at,
-        owed=charge(node.rate, lasting),
-        baseline=charge(baseline, lasting),
+        owed=owed,
+        baseline=baseline,
     )
+
+
+def _charges(node: Node, lasting: Millis) -> tuple[Charge, Charge]:
+    """What so long a time of it costs, and would have cost on demand."""
+    beside = node.on_demand if node.on_demand is not None else node.rate
+    return charge(node.rate, lasting), charge(beside, lasting)
 
 
 def _taken_back(entry: LedgerEntry, start: Instant) -> LedgerEntry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dsched.scheduler.core import turns
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.effect import TellCheckpoint, TellStart, TellStop, WakeAt
 from dsched.scheduler.core.elastic.keep import survivors
@@ -151,7 +152,9 @@ def started(draft: Draft, node: Node) -> None:
     if attempt:
         draft.attempt(attempt, "running", running=draft.now)
     where = attempt.pool if attempt else node.pool.id
-    draft.job(job, "running", JobFact.STARTED, why=f"runs on {where}", started=job.started or draft.now.market)
+    since = job.started or draft.now.market
+    job = draft.job(job, "running", JobFact.STARTED, why=f"runs on {where}", started=since)
+    turns.begin(draft, job, since)
 
 
 def unplace(draft: Draft, job: Job, why: str, avoid: str = "") -> None:

@@ -25,10 +25,13 @@ from dsched.scheduler.core.gang import placement
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.turns import works
 from dsched.scheduler.core.units import HOUR, MICRO, SECOND, Instant, Moment
 from dsched.scheduler.core.work import timely
 
-LOOKS_MAX: Final = 4  # jobs looked at in one tick, each in some milliseconds; the rest waits for the next
+JUDGED_MAX: Final = 2_000  # offers judged in one tick, each in some 10 us: everybody else waits so long
+LOOKS_MIN: Final = 4  # jobs looked at in one tick, however many offers there are; the rest waits for the next
+MOVES_FOR: Final = 3  # looks: what a move takes besides, for its reasons and a new view of all machines
 AHEAD_MIN: Final = 1.0  # hours that a job of unknown length is expected to run on, at least
 AHEAD_MAX: Final = 24.0  # and at most: nobody bets on more
 
@@ -49,24 +52,23 @@ class Move:
 def review(draft: Draft) -> None:
     """Look at running jobs whose turn it is, and move those for which it pays."""
     state, now = draft.state, draft.now.market
-    due = [name for name in state.active if _mine(job := state.jobs[name]) and now >= _turn(state, job, draft.policy)]
-    first = nsmallest(LOOKS_MAX, due, key=lambda name: (_turn(state, state.jobs[name], draft.policy), name))
-    jobs = [state.jobs[name] for name in first]
+    due = (
+        (at, name)
+        for name, at in state.revisits.items()
+        if at <= now and name in state.active and works(job := state.jobs[name]) and not timely(job)
+    )
+    looks = max(LOOKS_MIN, JUDGED_MAX // max(1, len(state.offers)))
+    jobs = [state.jobs[name] for _, name in nsmallest(looks, due)]
     question: Question | None = None
     for job in jobs:
+        if looks <= 0:
+            break
         question = question or ask(state, jobs, draft.policy, draft.now)  # it sums up all nodes: once, if nobody moves
         draft.learn(state.revisits, job.id, Instant(now + draft.policy.revisit))
+        looks -= 1
         if _review(draft, job, question):
             question = None
-
-
-def _mine(job: Job) -> bool:
-    idle = job.state is JobState.RUNNING and job.after is After.NOTHING and not job.next_nodes
-    return idle and not timely(job)
-
-
-def _turn(state: State, job: Job, policy: Policy) -> Instant:
-    return state.revisits.get(job.id, Instant((job.started or 0) + policy.revisit))
+            looks -= MOVES_FOR
 
 
 def held(state: State, job: Job, policy: Policy, now: Moment) -> bool:
@@ -86,9 +88,15 @@ def _review(draft: Draft, job: Job, question: Question) -> bool:
     if len(nodes) < len(job.nodes) or not nodes or held(state, job, policy, now):
         return False
     question = with_own(question, state, job)
-    found = [c for c in options(job, question, policy, now) if _may(draft, job, question, c)]
-    move = better(found, f"{nodes[0].pool.id}*{len(nodes)}", _ran(job, now), policy.move_margin)
-    if move is None or move.choice.pool == nodes[0].pool:
+    pool, here = nodes[0].pool, f"{nodes[0].pool.id}*{len(nodes)}"
+    found = [  # its own pool in another size is elastic/review.py's
+        choice
+        for choice in options(job, question, policy, now, open_only=True)
+        if choice.id == here
+        or (choice.pool != pool and choice.pool.id not in job.avoid and paid(job, choice, question, policy))
+    ]
+    move = better(found, here, _ran(job, now), policy.move_margin)
+    if move is None:
         return False
     there = move.choice.pool
     chosen = placement(job, there, move.choice.value, question.idle.get(there.id, ()), question.scale)
@@ -101,7 +109,7 @@ def _review(draft: Draft, job: Job, question: Question) -> bool:
 def better(found: Sequence[Choice], here: str, ran: float, margin: float) -> Move | None:
     """The option that is expected to cost least, if that saves the margin. `ran`: hours; `here`: the running option."""
     stays = next((choice for choice in found if choice.id == here), None)
-    others = [choice for choice in found if choice.id != here and choice.up is not False]
+    others = [choice for choice in found if choice.id != here]
     if stays is None or not others:
         return None
     stay = cost(stays, ran, moves=False)
@@ -122,10 +130,3 @@ def cost(choice: Choice, ran: float, *, moves: bool) -> float:
 
 def _ran(job: Job, now: Moment) -> float:
     return (now.market - (job.started if job.started is not None else now.market)) / HOUR
-
-
-def _may(draft: Draft, job: Job, question: Question, choice: Choice) -> bool:
-    """Within its limits in money, and no pool that has just failed it."""
-    if choice.pool.id in {node.pool.id for node in own(draft.state, job)}:
-        return True
-    return choice.pool.id not in job.avoid and paid(job, choice, question, draft.policy)

@@ -33,6 +33,7 @@ from dsched.scheduler.core.message import (
 )
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import feasible_deadline, plan
+from dsched.scheduler.core.share import shares
 from dsched.scheduler.core.snapshot import (
     After,
     Alert,
@@ -54,8 +55,8 @@ from dsched.scheduler.core.state import (
 )
 from dsched.scheduler.core.taking import record, take
 from dsched.scheduler.core.units import HOUR, Instant, Millis, Moment
-
 from dsched.scheduler.core.work import timely
+
 MUCH: Final = 0.05  # share of a price: jobs that wait for their time hear of smaller falls at their next look
 
 
@@ -81,7 +82,6 @@ def place(draft: Draft) -> None:
     state.dirty = state.dirty or rest
 
 
-def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
 def _place_timely(draft: Draft, jobs: list[Job]) -> None:
     """Jobs of which some have a deadline, priority by priority: those with one first, by their policy."""
     from dsched.scheduler.core.timely import obey  # loads numpy, without which a daemon is there the sooner
@@ -97,8 +97,10 @@ def _revisit(draft: Draft) -> None:
     obey.revisit(draft)
 
 
+def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     state = draft.state
     question = ask(state, jobs, draft.policy, draft.now, heir=heir)
+    question = replace(question, shares=shares(state, draft.policy, draft.now, jobs))
     answer = proposal.better(draft, question, plan(question, draft.policy, now=draft.now, rng=draft.rng))
     if answer is None:
         return  # a better plan may come

@@ -34,7 +34,7 @@ def shares(state: State, policy: Policy, now: Moment, jobs: Iterable[Job]) -> di
             used[job.spec.user] += job.spent / HOUR * _kept(job.started, end, now.market, policy.share_half_life)
     for node in state.nodes.values():
         if node.job in state.jobs:
-            used[state.jobs[node.job].spec.user] += open_charge(state, node, now.market)[0] / HOUR
+            used[state.jobs[node.job].spec.user] += open_charge(node, now.market)[0] / HOUR
     weights = dict(policy.weights)
     return {user: Share(used[user], weights.get(user, 1.0)) for user in users}
 

@@ -24,6 +24,7 @@ from dsched.scheduler.core import (
     proposal,
     spotshare,
     taking,
+    turns,
     wishes,
 )
 from dsched.scheduler.core.budget import ceiling
@@ -175,7 +176,7 @@ def _restarted(draft: Draft) -> None:
         draft.do(SendAlert(id=alert.id))
     for name in sorted(state.active):
         lifecycle.try_start(draft, state.jobs[name])
-    turns.all_due(draft)
+    turns.restarted(draft)
     state.dirty = True
 
 
@@ -217,7 +218,7 @@ def _limits(draft: Draft, job: Job) -> None:
     if spec.cost_max is not None:
         nodes = [draft.state.nodes[n] for n in (*job.nodes, *job.next_nodes) if n in draft.state.nodes]
         ahead = sum(charge(ceiling(n), spec.drain) * draft.state.scale for n in nodes)
-        running = sum(open_charge(draft.state, n, draft.now.market)[0] for n in nodes)
+        running = sum(open_charge(n, draft.now.market)[0] for n in nodes)
         if job.spent + running + ahead >= to_charge(spec.cost_max):
             lifecycle.drain(draft, job, After.HOLD, "max_cost is spent")
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +13,11 @@ from dsched.scheduler.core import migrate
 from dsched.scheduler.core.effect import TellStart, TellStop
 from dsched.scheduler.core.elastic.options import options
 from dsched.scheduler.core.market import Offer
+from dsched.scheduler.core.message import Restarted
 from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import Progress
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.units import HOUR, MINUTE, Millis
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
 from tests.support.question import NOW, ask, job
 from tests.support.question import offer as quoted
 from tests.support.stage import Stage, offer, spec
@@ -161,11 +163,33 @@ def test_the_report_of_a_move_tells_of_every_offer() -> None:
     assert all(line["code"] and line["why"] for id, line in lines.items() if id != OTHER)
 
 
-def test_of_many_whose_turn_it_is_each_has_one() -> None:
+def test_another_size_at_home_hides_no_better_place() -> None:
+    """A smaller gang there would cost still less; but that is a resize, which has rules and times of its own."""
+    here, there = (replace(offer(zone, dollars), hazard=1.0) for zone, dollars in ((A, 10.0), (B, 10.01)))
+    s = Stage(here)
+    s.policy = replace(s.policy, lease=Millis(1_000 * HOUR), move_margin=0.01)
+    wish = spec(gpus=32, duration=Millis(400 * HOUR), steps=1000)
+    s.run(wish)
+    s.state.jobs["j1"] = replace(s.job(), spec=replace(wish, need=replace(wish.need, gpus_min=8)))
+    s.state.reviewed["j1"] = Instant(s.now.market + 1_000 * HOUR)
+    pass_time(s, 60, here, there)
+    assert pool(s) == OTHER
+
+
+def test_after_a_restart_running_jobs_have_their_turns_again() -> None:
+    s = running(calm(A, 20.0), calm(B, 30.0))
+    s.state.revisits.clear()  # not durable
+    s.tell(Restarted())
+    pass_time(s, 60, calm(A, 20.0), calm(B, 8.0))
+    assert pool(s) == OTHER
+
+
+def test_of_many_whose_turn_it_is_each_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "JUDGED_MAX", 0)  # as with a market of thousands of offers
     here = calm(A, 10.0, free=64)
     s = Stage(here)
     s.policy = replace(s.policy, lease=Millis(1_000 * HOUR))
-    for _ in range(3 * migrate.LOOKS_MAX):
+    for _ in range(3 * migrate.LOOKS_MIN):
         s.run(spec(duration=Millis(40 * HOUR), steps=1000))
     seen: set[str] = set()
     for _ in range(6):
@@ -173,4 +197,4 @@ def test_of_many_whose_turn_it_is_each_has_one() -> None:
         s.wait(10 * MINUTE)  # as a fast market has it: everybody's turn has come at every tick
         s.offers(here)
         seen |= {name for name, at in s.state.revisits.items() if before.get(name) != at}
-    assert len(seen) == 3 * migrate.LOOKS_MAX
+    assert len(seen) == 3 * migrate.LOOKS_MIN

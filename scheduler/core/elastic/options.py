@@ -50,12 +50,18 @@ class Choice:
         return self.value.price / MICRO
 
 
-def options(job: Job, question: Question, policy: Policy, now: Moment) -> tuple[Choice, ...]:
-    """All options of `job`, by pool id and size. Pools that could never serve it are left out."""
+def options(
+    job: Job, question: Question, policy: Policy, now: Moment, *, within: str | None = None, open_only: bool = False
+) -> tuple[Choice, ...]:
+    """All options of `job`, by pool id and size. Pools that could never serve it are left out.
+
+    `within`: of that pool alone. `open_only`: without those that are known not to be had now.
+    """
     need, stock = job.spec.need, Stock.of(question)
     field = Field(need, job.places or need.places, question, policy, now)
     demand = demand_of(job, field.reference, question, policy, now)
-    return tuple(choice for entry in field.entries.values() for choice in _sizes(entry, stock, demand))
+    entries = (entry for id, entry in field.entries.items() if within in (None, id))
+    return tuple(choice for entry in entries for choice in _sizes(entry, stock, demand, open_only=open_only))
 
 
 def paid(job: Job, choice: Choice, question: Question, policy: Policy) -> bool:
@@ -74,22 +80,22 @@ def parse(id: str) -> tuple[str, int]:
     return pool, int(nodes)
 
 
-def _sizes(entry: Entry, stock: Stock, demand: rank.Demand) -> Iterator[Choice]:
-    model = demand.need.model
+def _sizes(entry: Entry, stock: Stock, demand: rank.Demand, *, open_only: bool) -> Iterator[Choice]:
+    model, pool = demand.need.model, entry.offer.pool.id
     sizes = entry.sizes if model is None else fit.sizes(model, entry.offer.shape, entry.sizes)
+    idle, free, left = stock.idle_in(pool), stock.buyable(pool), demand.luggage.spot_left
     for nodes in thinned(sizes):
-        choice = _choice(entry, nodes, stock, demand)
-        left = demand.luggage.spot_left
+        up = _up(entry, nodes, idle, free)
+        if open_only and up is False:
+            continue
+        choice = _choice(entry, nodes, demand, boots=nodes > idle, up=up)
         if feasible.over_spot_share(demand.need, entry.offer.pool, choice.value, left) is None:
             yield choice
 
 
-def _choice(entry: Entry, nodes: int, stock: Stock, demand: rank.Demand) -> Choice:
+def _choice(entry: Entry, nodes: int, demand: rank.Demand, *, boots: bool, up: bool | None) -> Choice:
     pool, market = entry.offer.pool, demand.question.market
-    idle = stock.idle_in(pool.id)
-    value = rank.value(
-        entry.offer, entry.price, nodes, node_hazard=entry.node_hazard, boots=nodes > idle, demand=demand
-    )
+    value = rank.value(entry.offer, entry.price, nodes, node_hazard=entry.node_hazard, boots=boots, demand=demand)
     return Choice(
         id=f"{pool.id}*{nodes}",
         pool=pool,
@@ -97,9 +103,9 @@ def _choice(entry: Entry, nodes: int, stock: Stock, demand: rank.Demand) -> Choi
         value=value,
         speed=value.speed,
         hazard=value.hazard,
-        changeover=market(_delay(entry, demand, boots=nodes > idle)) / SECOND,
+        changeover=market(_delay(entry, demand, boots=boots)) / SECOND,
         egress=value.egress / MICRO,
-        up=_up(entry, nodes, idle, stock.buyable(pool.id)),
+        up=up,
     )
 
 

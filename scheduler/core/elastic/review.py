@@ -25,14 +25,12 @@ from dsched.scheduler.core.elastic.options import Choice, options, paid
 from dsched.scheduler.core.gang import placement
 from dsched.scheduler.core.market import Market, Offer
 from dsched.scheduler.core.placement import Question
-from dsched.scheduler.core.snapshot import After, Job, Usual
-from dsched.scheduler.core.state import JobState
+from dsched.scheduler.core.snapshot import ACTIVE, After, Job, Usual
 from dsched.scheduler.core.taking import take
+from dsched.scheduler.core.turns import RESIZED, works
 from dsched.scheduler.core.units import HOUR, MICRO, MINUTE, SECOND, Instant, Millis
-from dsched.scheduler.core.work import timely
 
 DWELL: Final = Millis(30 * MINUTE)  # market, between two changes of one gang
-LOOK: Final = Millis(5 * MINUTE)  # market, between two looks at one gang
 LASTS: Final = 6.0  # market hours that a price is expected to hold: AWS zones change theirs 40 to 190 times in 45 days
 MARGIN: Final = 0.1  # of the gang's own cost in that time: an estimate must be better than this to act on
 USUAL_OVER: Final = 24.0  # hours over which a price becomes the usual one
@@ -69,29 +67,27 @@ def watch_prices(draft: Draft, offers: Mapping[str, Offer]) -> None:
 def review(draft: Draft) -> None:
     """Look at running elastic gangs whose turn it is, and resize those for which it pays."""
     state, now = draft.state, draft.now.market
-    due = [
-        name
-        for name in state.active
-        if _elastic(job := state.jobs[name]) and now >= state.reviewed.get(name, _begun(job))
-    ]
-    turn = {name: state.reviewed.get(name, _begun(state.jobs[name])) for name in due}
-    jobs = [state.jobs[name] for name in nsmallest(REVIEWS_MAX, due, key=lambda name: (turn[name], name))]
+    jobs = [state.jobs[name] for _, name in nsmallest(REVIEWS_MAX, _due(draft))]
     question: Question | None = None
     for job in jobs:
         question = question or ask(state, jobs, draft.policy, draft.now)  # it sums up all nodes: once, if none changes
         changed = _review(draft, job, question)
         question = None if changed else question
-        draft.learn(state.reviewed, job.id, Instant(now + (DWELL if changed else LOOK)))
+        draft.learn(state.reviewed, job.id, Instant(now + (DWELL if changed else RESIZED)))
 
 
-def _elastic(job: Job) -> bool:
-    need = job.spec.need
-    idle = job.state is JobState.RUNNING and job.after is After.NOTHING and not job.next_nodes
-    return idle and need.gpus_min < need.gpus_max and not timely(job)
-
-
-def _begun(job: Job) -> Instant:
-    return Instant((job.started or 0) + LOOK)
+def _due(draft: Draft) -> list[tuple[Instant, str]]:
+    """Those that can be resized now; the others come again later, or when they run again."""
+    state, now = draft.state, draft.now.market
+    found = []
+    for at, name in [(at, name) for name, at in state.reviewed.items() if at <= now]:
+        job = state.jobs.get(name)
+        if job is not None and works(job):
+            found.append((at, name))
+        else:
+            active = job is not None and job.state in ACTIVE
+            draft.learn(state.reviewed, name, Instant(now + RESIZED) if active else None)
+    return found
 
 
 def _review(draft: Draft, job: Job, question: Question) -> bool:
@@ -102,8 +98,8 @@ def _review(draft: Draft, job: Job, question: Question) -> bool:
     question = with_own(question, state, job)
     found = [
         choice
-        for choice in options(job, question, draft.policy, draft.now)
-        if choice.pool == nodes[0].pool and choice.up and paid(job, choice, question, draft.policy)
+        for choice in options(job, question, draft.policy, draft.now, within=nodes[0].pool.id)
+        if choice.up and paid(job, choice, question, draft.policy)
     ]
     usual = state.usual.get(nodes[0].pool.id)
     change = better(found, len(nodes), usual)

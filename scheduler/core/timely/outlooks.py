@@ -8,7 +8,7 @@ from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.effect import Foresee
 from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.snapshot import Job
-from dsched.scheduler.core.timely.turns import due
+from dsched.scheduler.core.turns import due
 from dsched.scheduler.core.units import SECOND, Instant, Millis
 
 if TYPE_CHECKING:
