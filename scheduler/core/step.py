@@ -67,7 +67,7 @@ from dsched.scheduler.core.placement import Policy
 from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.terms import Terms
-from dsched.scheduler.core.timely import outlooks, turns
+from dsched.scheduler.core.timely import outlooks
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Moment, charge, to_charge
 
 
