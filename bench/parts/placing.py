@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -23,8 +24,8 @@ from dsched.scheduler.sim.foresight import Foresight, Past, past
 from dsched.scheduler.sim.optimum import optimum
 from dsched.scheduler.sim.replay import Jobs, Outcomes, replay
 from dsched.scheduler.sim.score import BLOCK, Cell
-from dsched.scheduler.sim.sets import CHANGEOVERS, SHORT, SLACKS, Draw, Set, draw, sets
-from dsched.scheduler.sim.trace import Zone, read_folder
+from dsched.scheduler.sim.sets import CHANGEOVERS, SHORT, SLACKS, Draw, Set, can_end, draw, sets
+from dsched.scheduler.sim.trace import BadTrace, Zone, read_folder
 from dsched.scheduler.sim.world import in_a_row
 
 ORACLE: Final = "up+oracle"
@@ -80,6 +81,7 @@ class Played:
     def add(self, other: Played) -> None:
         self.cells += other.cells
         self.rows += other.rows
+        self.left_out += other.left_out
         self.hardships += other.hardships
         for part, seconds in other.seconds.items():
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
@@ -88,19 +90,24 @@ class Played:
 
 
 def play(plan: Plan, *, workers: int) -> Played:
-    """All cells. Raises BadTrace."""
+    """All cells. Raises BadTrace for a folder that cannot be read, or in which there is nothing to play."""
     began = perf_counter()
     found, left_out = _sets(plan.traces)
     whole = Played(plan=plan, left_out=list(left_out))
     chosen = [one for one in found if plan.only in one.name]
+    if not chosen:
+        only = f" whose name holds {plan.only!r}" if plan.only else ""
+        told = "\n".join(f"  left out: {line}" for line in left_out)
+        raise BadTrace(f"{plan.traces} has no set of zones{only} to play; add zones or longer traces\n{told}")
     for one in chosen:
         whole.worlds[one.name] = _describe(one)
     ordered = sorted(chosen, key=_weight, reverse=True)
     tasks: list[tuple[Plan, str, float | str]] = [(plan, one.name, at) for one in ordered for at in CHANGEOVERS]
     if "slack" in plan.policies:
         tasks += [(plan, one.name, kind) for one in _hard(chosen) for kind in KINDS]
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        for part in pool.map(_play_task, tasks):
+    with ExitStack() as stack:
+        in_turn = map if workers == 1 else stack.enter_context(ProcessPoolExecutor(max_workers=workers)).map
+        for part in in_turn(_play_task, tasks):
             whole.add(part)
     whole.wall = perf_counter() - began
     return whole
@@ -112,7 +119,9 @@ def smoke(plan: Plan) -> Played:
     found, left_out = _sets(plan.traces)
     whole = Played(plan=replace(plan, jobs=SMOKE // (2 * len(SLACKS))), left_out=list(left_out))
     for single in (True, False):
-        one = next(one for one in found if one.single is single)
+        one = next((one for one in found if one.single is single), None)
+        if one is None:
+            continue
         one = replace(
             one, work=min(one.work, SHORT), worlds=one.worlds[:2], ratios=one.ratios[len(one.ratios) // 2 :][:1]
         )
@@ -182,7 +191,14 @@ def _play_task(task: tuple[Plan, str, float | str]) -> Played:
 def _play_set(plan: Plan, one: Set, changeover: float, ratios: Sequence[float]) -> Played:
     """All slacks and ratios of one set at one changeover."""
     part = Played(plan=plan)
-    draws = [drawn for slack in SLACKS if (drawn := draw(one, slack, plan.jobs, plan.seed))]
+    draws = []
+    for slack in SLACKS:
+        drawn = draw(one, slack, plan.jobs, plan.seed)
+        if drawn is not None and can_end(one, slack, changeover):
+            draws.append(drawn)
+        else:
+            why = "no trace is that long" if drawn is None else "not even on-demand would end in time"
+            part.left_out.append(f"{one.name}, slack {slack}, changeover {changeover:.0f} s: {why}")
     if not draws:
         return part
     table = _Table(plan, one, changeover, tuple(ratios), draws)

@@ -17,7 +17,7 @@ from dsched.scheduler.core.deadline.view import UNKNOWN
 from dsched.scheduler.sim.foresight import Foresight, past
 from dsched.scheduler.sim.optimum import optimum
 from dsched.scheduler.sim.replay import Jobs, Mishaps, replay
-from dsched.scheduler.sim.sets import CHANGEOVERS, SLACKS, Set, draw
+from dsched.scheduler.sim.sets import CHANGEOVERS, SLACKS, Set, can_end, draw
 from dsched.scheduler.sim.world import World
 
 KINDS: Final[Mapping[str, Mishaps]] = MappingProxyType(
@@ -48,7 +48,9 @@ def hardships(one: Set, kind: str, *, seed: int) -> list[Hardship]:
     if one.single:
         world = one.priced(one.ratios[len(one.ratios) // 2])[0]
     alone = replace(one, worlds=one.worlds[:1])
-    draws = [drawn for slack in SLACKS if (drawn := draw(alone, slack, PER_SLACK, seed))]
+    worst = CHANGEOVERS[1] * (1.0 + mishaps.spread) + mishaps.fail[1]  # s until sure capacity makes progress
+    can = [slack for slack in SLACKS if can_end(alone, slack, worst)]
+    draws = [drawn for slack in can if (drawn := draw(alone, slack, PER_SLACK, seed))]
     if not draws:
         return []
     count = PER_SLACK * len(draws)

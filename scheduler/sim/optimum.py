@@ -117,10 +117,10 @@ def _bill(world: World, size: _Size) -> _Bill:
     span = size.commits
     for ahead in range(1, span):
         opens[:-ahead] &= open_[ahead:]
-    stay = np.where(open_, np.diff(sums, axis=0), CLOSED)
+    stay = np.where(open_, np.minimum(np.diff(sums, axis=0), CLOSED), CLOSED)
     whole = np.full(stay.shape, CLOSED, np.int64)
     whole[: world.ticks + 1 - span] = sums[span:] - sums[: world.ticks + 1 - span]
-    launch = np.where(opens, whole, CLOSED)
+    launch = np.where(opens, np.minimum(whole, CLOSED), CLOSED)  # so dear that on-demand is always better
     egress = np.floor(world.egress / unit).astype(np.int64)
     return _Bill(unit, stay.astype(np.int32), launch.astype(np.int32), open_, opens, egress)
 

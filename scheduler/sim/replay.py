@@ -93,6 +93,7 @@ class _Run:
     asleep: Floats  # [J] market s before which the policy does not want to be asked
     luck: np.random.Generator
     mishaps: Mishaps | None
+    blind: bool  # a launch may fail: what was refused is remembered
     going: Bools = field(default_factory=lambda: np.zeros(0, bool))  # [J]
 
 
@@ -153,6 +154,7 @@ def _begin(world: World, jobs: Jobs, mishaps: Mishaps | None) -> _Run:
         asleep=np.full(count, -np.inf),
         luck=np.random.default_rng(0 if mishaps is None else mishaps.seed),
         mishaps=mishaps,
+        blind=mishaps is not None or bool((world.state == UNKNOWN).any()),
         going=jobs.work > DONE,
     )
 
@@ -247,9 +249,9 @@ def _seen(run: _Run, now: Ints, tick: Ints) -> tuple[Ints, Floats]:
     up = np.full((len(now), world.price.shape[1]), UP)
     age = np.zeros(up.shape)
     up[:, sure:], age[:, sure:] = world.state[tick], world.age[tick]
-    if run.mishaps is None:
+    if not run.blind:
         return up, age
-    if run.mishaps.probe is not None:
+    if run.mishaps is not None and run.mishaps.probe is not None:
         since = np.mod(tick * world.gap, run.mishaps.probe)
         blind = since >= world.gap
         up[blind, sure:], age[blind, sure:] = UNKNOWN, since[blind, None]

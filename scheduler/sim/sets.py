@@ -3,22 +3,24 @@
 The rule knows no folder: zones of one family (what they sell) and gap belong together. Single sets hold a family's
 zones one by one at normalised prices, multi sets hold them at their own prices: all of it, and parts that look like
 what one user may have (a region, a continent, one zone per region). Traces of several machines are read at two gangs,
-all that was ever seen together and half of it.
+all that was ever seen together and half of it. Zones that share too little time with the others stand in a set of their
+own time; a trace too short for its family's jobs, and a zone without prices among others, are left out by name.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from dsched.scheduler.core.deadline.hazard import HOUR
 from dsched.scheduler.core.deadline.view import Floats, Ints
 from dsched.scheduler.sim.egress import continent
-from dsched.scheduler.sim.trace import BadTrace, Zone
-from dsched.scheduler.sim.world import World, normalised, world
+from dsched.scheduler.sim.trace import Zone
+from dsched.scheduler.sim.world import World, normalised, together_in_time, world
 
 SLACKS: Final = (1.1, 1.25, 1.5, 2.0, 3.0)  # deadline over work
 CHANGEOVERS: Final = (180.0, 360.0, 720.0)  # s
@@ -26,6 +28,7 @@ RATIOS: Final = (1.75, 3.14, 5.6)  # on-demand over spot: GCP H100 of 2026, AWS 
 OWN: Final = 0.0  # the price ratio of a set that keeps its own prices
 HISTORY: Final = 72 * 3600.0  # s that a start should have behind it
 DAY: Final = 86_400.0
+ALIKE: Final = 0.5  # of the longest trace of its family that a zone must last to play the same jobs
 LONG_DAYS: Final = 18  # traces from here on take the long jobs
 LONG, SHORT = 48 * 3600.0, 24 * 3600.0  # s of work
 DULL: Final = 0.01  # a zone up less than this, or down less than this, leaves nothing to decide
@@ -61,27 +64,52 @@ def sets(zones: Sequence[Zone]) -> tuple[list[Set], list[str]]:
     found: list[Set] = []
     left_out: list[str] = []
     for family, members in _groups(zones, lambda zone: f"{zone.name.partition('/')[0]}|{zone.gap}"):
-        for gang in _gangs(members):
-            made, dull = _single(f"1 zone: {family.partition('|')[0]}{_times(gang)}", members, gang)
+        kept, short = _long_enough(members)
+        left_out += short
+        for gang in _gangs(kept):
+            made, dull = _single(f"1 zone: {family.partition('|')[0]}{_times(gang)}", kept, gang)
             found += made
             left_out += dull
     for family, members in _groups(zones, lambda zone: f"{zone.family}|{zone.gap}"):
-        gangs = _gangs(members)
-        for gang in gangs:
-            for part, some in _parts(members, whole_first=gang == max(gangs)):
-                name = f"{len(some)} zones: {family.partition('|')[0]}{_times(gang)}{part}"
-                try:
-                    one = world(some, gang=gang, name=name)
-                except BadTrace as e:
-                    left_out.append(f"{name}: {e}")
-                    continue
-                found.append(Set(name=name, single=False, gang=gang, work=_work([one]), worlds=(one,), ratios=(OWN,)))
-    return found, left_out
+        title = family.partition("|")[0]
+        priced = [zone for zone in members if zone.priced]
+        if len(members) > 1:
+            left_out += [f"{zone.name} has no price: it plays alone only" for zone in members if not zone.priced]
+        for together in together_in_time(priced):
+            if len(together) > 1:
+                found += _multi(title, together)
+            elif len(priced) > 1:
+                left_out.append(f"{together[0].name} shares too little time with the other zones of {title}")
+    return _named_apart(found), left_out
+
+
+def _multi(title: str, zones: Sequence[Zone]) -> Iterable[Set]:
+    gangs = _gangs(zones)
+    for gang in gangs:
+        for part, some in _parts(zones, whole_first=gang == max(gangs)):
+            name = f"{len(some)} zones: {title}{_times(gang)}{part}"
+            one = world(some, gang=gang, name=name)
+            yield Set(name=name, single=False, gang=gang, work=_work([one]), worlds=(one,), ratios=(OWN,))
+
+
+def _named_apart(found: Sequence[Set]) -> list[Set]:
+    """The same sets; what two would be called is told apart by the gap and, where that is the same, by a number."""
+    for suffix in (lambda one, _: f" every {one.worlds[0].gap:g} s", lambda _, place: f" ({place + 1})"):
+        by_name: dict[str, list[Set]] = {}
+        for one in found:
+            by_name.setdefault(one.name, []).append(one)
+        found = [
+            one
+            if len(by_name[one.name]) == 1
+            else replace(one, name=one.name + suffix(one, by_name[one.name].index(one)))
+            for one in found
+        ]
+    return list(found)
 
 
 def draw(found: Set, slack: float, count: int, seed: int) -> Draw | None:
     """`count` starts, evenly over the worlds and at random in each; None where a world is too short for one."""
-    ticks = int(found.work * slack / found.worlds[0].gap + 1e-9)
+    ticks = deadline_ticks(found, slack)
     latest = np.array([one.ticks - ticks for one in found.worlds])
     if latest.min() < 0:
         return None
@@ -92,6 +120,15 @@ def draw(found: Set, slack: float, count: int, seed: int) -> Draw | None:
     return Draw(slack=slack, world=index, start=start, ticks=ticks)
 
 
+def deadline_ticks(found: Set, slack: float) -> int:
+    return int(found.work * slack / found.worlds[0].gap + 1e-9)
+
+
+def can_end(found: Set, slack: float, delay: float) -> bool:
+    """Whether sure capacity, launched at once, ends in time after `delay` (s): else no policy is to blame."""
+    return found.work + delay <= deadline_ticks(found, slack) * found.worlds[0].gap
+
+
 def _groups(zones: Sequence[Zone], key: object) -> Iterable[tuple[str, list[Zone]]]:
     assert callable(key)
     names = sorted({key(zone) for zone in zones})
@@ -100,15 +137,26 @@ def _groups(zones: Sequence[Zone], key: object) -> Iterable[tuple[str, list[Zone
 
 def _gangs(zones: Sequence[Zone]) -> tuple[int, ...]:
     """All that was ever seen together, and half of it where that is another question."""
-    most = max(int(zone.counts.max()) for zone in zones)
+    most = max(1, *(int(zone.counts.max()) for zone in zones))
     half = most // 2
     if half and any(((zone.counts >= half) != (zone.counts >= most)).any() for zone in zones):
         return half, most
-    return (max(1, most),)
+    return (most,)
 
 
 def _times(gang: int) -> str:
     return "" if gang == 1 else f" x{gang}"
+
+
+def _long_enough(zones: Sequence[Zone]) -> tuple[list[Zone], list[str]]:
+    longest = max(zone.ticks for zone in zones)
+    kept = [zone for zone in zones if zone.ticks >= ALIKE * longest]
+    told = [
+        f"{zone.name} alone: {zone.ticks} ticks, where others of its family have {longest}"
+        for zone in zones
+        if zone.ticks < ALIKE * longest
+    ]
+    return kept, told
 
 
 def _single(name: str, zones: Sequence[Zone], gang: int) -> tuple[list[Set], list[str]]:
@@ -141,11 +189,15 @@ def _parts(zones: Sequence[Zone], *, whole_first: bool) -> list[tuple[str, list[
 
 
 def _work(worlds: Sequence[World]) -> float:
-    """Long jobs on long traces; a quarter of the trace in whole hours where even the short ones do not fit thrice."""
-    span = min(one.ticks * one.gap for one in worlds)
+    """Long jobs on long traces; where even the short ones do not fit thrice, a quarter of the trace in whole hours or,
+    if that is none, in whole ticks."""
+    gap = worlds[0].gap
+    span = min(one.ticks for one in worlds) * gap
     if span >= LONG_DAYS * DAY:
         return LONG
-    return SHORT if span >= 4 * SHORT else max(1.0, span / 4 // 3600) * 3600.0
+    if span >= 4 * SHORT:
+        return SHORT
+    return span / 4 // HOUR * HOUR or max(1.0, span / 4 // gap) * gap
 
 
 def starts_in_seconds(drawn: Draw, gap: float) -> Floats:

@@ -102,7 +102,7 @@ def world(zones: Sequence[Zone], *, gang: int = 1, name: str = "") -> World:
     if len(gaps) != 1:
         raise BadTrace(f"{', '.join(zone.name for zone in zones)}: gaps of {sorted(gaps)} s; compare equal gaps only")
     gap = gaps.pop()
-    windows = _windows(zones, gap)
+    windows = _windows(zones)
     regions = tuple(sorted({zone.region for zone in zones}))
     counts = np.stack([zone.counts[window] for zone, window in zip(zones, windows, strict=True)], axis=1)
     on_demand = [min(zone.on_demand for zone in zones if zone.region == region) for region in regions]
@@ -155,20 +155,44 @@ def in_a_row(worlds: Sequence[World]) -> tuple[World, Ints]:
     return _frozen(whole), offsets
 
 
-def _windows(zones: Sequence[Zone], gap: float) -> list[slice]:
-    """The ticks of every zone in the window common to all. Zones without a start are taken to begin together."""
-    starts = [zone.start for zone in zones]
-    if any(map(math.isnan, starts)):
-        starts = [0.0] * len(zones)
-    offsets = [round((start - min(starts)) / gap) for start in starts]
-    begin, end = max(offsets), min(offset + zone.ticks for offset, zone in zip(offsets, zones, strict=True))
-    longest = max(zone.ticks for zone in zones)
+def together_in_time(zones: Sequence[Zone]) -> list[list[Zone]]:
+    """The zones in groups that `world` takes: each zone is with the first group whose time it shares well enough."""
+    groups: list[list[Zone]] = []
+    for zone in zones:
+        for group in groups:
+            begin, end, longest = _common([*group, zone])
+            if end - begin >= OVERLAP_MIN * longest:
+                group.append(zone)
+                break
+        else:
+            groups.append([zone])
+    return groups
+
+
+def _windows(zones: Sequence[Zone]) -> list[slice]:
+    """The ticks of every zone in the window common to all."""
+    begin, end, longest = _common(zones)
     if end - begin < OVERLAP_MIN * longest:
         raise BadTrace(
             f"{', '.join(zone.name for zone in zones)}: only {max(0, end - begin)} of {longest} ticks in common; "
             "their starts lie too far apart: correct `start`, or keep them in different folders"
         )
-    return [slice(begin - offset, end - offset) for offset in offsets]
+    return [slice(begin - offset, end - offset) for offset in _offsets(zones)]
+
+
+def _common(zones: Sequence[Zone]) -> tuple[int, int, int]:
+    """First and last tick that all tell of, on the clock of the earliest; and the ticks of the longest."""
+    offsets = _offsets(zones)
+    end = min(offset + zone.ticks for offset, zone in zip(offsets, zones, strict=True))
+    return max(offsets), end, max(zone.ticks for zone in zones)
+
+
+def _offsets(zones: Sequence[Zone]) -> list[int]:
+    """Ticks from the earliest start to each. Where one does not tell its start, all are taken to begin together."""
+    starts = [zone.start for zone in zones]
+    if any(map(math.isnan, starts)):
+        return [0] * len(zones)
+    return [round((start - min(starts)) / zones[0].gap) for start in starts]
 
 
 def _frozen(world: World) -> World:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dsched.scheduler.core.deadline.view import DOWN, UNKNOWN, UP
-from dsched.scheduler.sim.sets import draw, sets
+from dsched.scheduler.sim.sets import can_end, draw, sets
 from dsched.scheduler.sim.trace import BadTrace, read, read_folder
 from dsched.scheduler.sim.world import in_a_row, normalised, world
 
@@ -79,16 +79,17 @@ def test_a_price_nobody_saw_is_the_last_one_seen(tmp_path: Path) -> None:
         ({"counts_rle": 5}, "schema"),
         ({"gap_seconds": 0}, "gap_seconds"),
         ({"gap_seconds": math.nan}, "gap_seconds"),
-        ({"od_price": None}, "od_price"),
         ({"od_price": 0.0}, "od_price"),
         ({"spot_price": math.nan}, "spot_price"),
-        ({"spot_price": ...}, "spot_price"),
+        ({"gap_seconds": 0.2}, "1 to 86400 seconds"),
+        ({"spot_price": ..., "spot_price_rle": [[1.0, 5], [2.0, 6]]}, "spot_price_rle covers 11 of 12 ticks"),
+        ({"spot_price": ..., "spot_price_rle": [[1.0, 5], [2.0, 0.5]]}, r"spot_price_rle\[1\]"),
         ({"spot_price": ..., "spot_price_series": [1.0, 1.0], "spot_price_stride": 3}, "covers 6 of 12 ticks"),
         ({"spot_price": ..., "spot_price_series": [1.0, math.nan], "spot_price_stride": 6}, r"spot_price_series\[1\]"),
-        ({"spot_price": ..., "spot_price_series": [None, None], "spot_price_stride": 6}, "no price at all"),
         ({"start": "soon"}, "ISO"),
         ({"schema": "other/1"}, "dsched.trace/1"),
-        ({"name": ...}, "schema"),
+        ({"name": ...}, "name is missing"),
+        ({"counts_rle": [[10**30, 12]]}, "write a count"),
     ],
 )
 def test_what_cannot_be_true_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -96,6 +97,41 @@ def test_what_cannot_be_true_is_refused_by_name(tmp_path: Path, changes: dict[st
     with pytest.raises(BadTrace, match=says) as refusal:
         read(file)
     assert str(file) in str(refusal.value)
+
+
+def test_a_refusal_names_the_line(tmp_path: Path) -> None:
+    file = wrote(tmp_path)
+    lines = ["{", *(f'  "{key}": {json.dumps(value)},' for key, value in TRACE.items() if key != "counts_rle")]
+    runs = '  "counts_rle": [\n    [1, 4],\n    [0, 2], [-7,\n 6]\n  ]\n}'
+    file.write_text("\n".join([*lines, runs]))
+    with pytest.raises(BadTrace, match=rf"{file}:{len(lines) + 3}: counts_rle\[2\]: -7 machines"):
+        read(file)
+    file.write_text('{\n "schema": "dsched.trace/1",\n "name": "x",\n "gap_seconds": 0')
+    with pytest.raises(BadTrace, match="line 4"):
+        read(file)
+
+
+def test_runs_of_prices_are_read_like_runs_of_counts(tmp_path: Path) -> None:
+    zone = read(wrote(tmp_path, spot_price=..., spot_price_rle=[[None, 2], [1.5, 3], [None, 1], [2.5, 99]]))
+    assert zone.prices.tolist() == [1.5] * 6 + [2.5] * 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"od_price": None},
+        {"spot_price": ...},
+        {"spot_price": ..., "spot_price_series": [None, None], "spot_price_stride": 720},
+    ],
+)
+def test_a_zone_without_prices_plays_alone_and_is_left_out_of_company(tmp_path: Path, changes: dict[str, Any]) -> None:
+    runs = [[1, 12], [0, 6]] * 80
+    for place, more in (("a", {}), ("b", {}), ("c", changes)):
+        wrote(tmp_path, name=f"aws31/us-east-1{place}", counts_rle=runs, **({"gap_seconds": 600} | more))
+    found, left_out = sets(read_folder(tmp_path))
+    assert [len(one.worlds) for one in found if one.single] == [3]
+    assert [one.name for one in found if not one.single] == ["2 zones: aws31"]
+    assert left_out == ["aws31/us-east-1c has no price: it plays alone only"]
 
 
 def test_broken_json_and_folders_without_traces_are_refused(tmp_path: Path) -> None:
@@ -123,6 +159,35 @@ def test_zones_of_different_times_are_no_world(tmp_path: Path) -> None:
     later = read(wrote(tmp_path, name="aws31/us-east-1b", start="2032-01-01"))
     with pytest.raises(BadTrace, match="in common"):
         world([one, later])
+
+
+def test_zones_of_different_times_stand_in_sets_of_their_own(tmp_path: Path) -> None:
+    for index, start in enumerate(("2031-01-01", "2031-01-02", "2032-01-01", "2032-01-01", "2033-01-01")):
+        runs = [[1, 12], [0, 6]] * 80
+        wrote(tmp_path, name=f"aws31/us-east-1{'abcde'[index]}", gap_seconds=600, counts_rle=runs, start=start)
+    found, left_out = sets(read_folder(tmp_path))
+    assert [one.worlds[0].zones[0][-1] for one in found if not one.single] == ["a", "c"]
+    assert len({one.name for one in found}) == len(found) == 3
+    assert left_out == ["aws31/us-east-1e shares too little time with the other zones of aws31"]
+
+
+def test_a_trace_too_short_for_its_familys_jobs_does_not_shorten_them(tmp_path: Path) -> None:
+    for place, times in (("a", 80), ("b", 80), ("c", 2)):
+        wrote(tmp_path, name=f"aws31/us-east-1{place}", gap_seconds=600, counts_rle=[[1, 12], [0, 6]] * times)
+    found, left_out = sets(read_folder(tmp_path))
+    single = next(one for one in found if one.single)
+    assert single.work == 24 * 3600
+    assert len(single.worlds) == 2
+    assert "aws31/us-east-1c alone: 36 ticks, where others of its family have 1440" in left_out
+
+
+def test_jobs_that_nobody_could_end_in_time_are_not_played(tmp_path: Path) -> None:
+    wrote(tmp_path, gap_seconds=600, counts_rle=[[1, 12], [0, 6]] * 2)
+    one = next(one for one in sets(read_folder(tmp_path))[0] if one.single)
+    assert one.work == 3600.0
+    assert not can_end(one, 1.1, 720.0)
+    assert can_end(one, 1.25, 600.0)
+    assert not can_end(one, 1.25, 720.0)
 
 
 def test_ages_and_lives_count_from_the_change(tmp_path: Path) -> None:
