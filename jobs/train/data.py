@@ -11,12 +11,14 @@ import os
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__"})
+CORPUS_BYTES = 4 << 20
 SEPARATOR = b"\0"  # between documents: a byte that Python sources do not contain
 
 
@@ -36,7 +38,8 @@ class Corpus:
         return torch.stack([self.text[at : at + length] for at in places]).long()
 
 
-def standard_library(bytes_max: int) -> Corpus:
+@lru_cache(maxsize=1)  # a warm zygote reads it once for all ranks that it forks
+def standard_library(bytes_max: int = CORPUS_BYTES) -> Corpus:
     """Documents in the order of their names, cut off at `bytes_max` bytes."""
     text = bytearray()
     for path in _sources(sysconfig.get_path("stdlib")):

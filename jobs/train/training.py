@@ -15,7 +15,7 @@ from dsched.jobs.runtime.checkpoint import Shards
 from dsched.jobs.runtime.elastic import SHARDS, Flat, World
 from dsched.jobs.runtime.manifest import Manifest
 from dsched.jobs.runtime.tensors import Mismatch, Stage, encode, fill, numerics
-from dsched.jobs.train.data import Corpus, standard_library
+from dsched.jobs.train.data import CORPUS_BYTES, Corpus, standard_library
 from dsched.jobs.train.model import Decoder
 from dsched.jobs.train.optim import AdamW
 from dsched.jobs.train.shape import PRESETS, Precision, Shape
@@ -38,7 +38,7 @@ class Recipe:
     rows: int = 1  # per micro-batch
     length: int = 64  # tokens per row that predict
     rate: float = 3e-3  # learning rate after the warm-up; constant, so that a longer run begins like a shorter one
-    corpus_bytes: int = 4 << 20
+    corpus_bytes: int = CORPUS_BYTES
 
     def __post_init__(self) -> None:
         if self.corpus_bytes <= self.length + 2:
