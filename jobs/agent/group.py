@@ -27,6 +27,7 @@ from dsched.jobs.agent.guard import MARK
 from dsched.jobs.agent.host import Host
 from dsched.jobs.agent.journal import note
 from dsched.jobs.agent.loop import Timer
+from dsched.jobs.agent.probe import probe
 from dsched.jobs.agent.progress import Reports, Silence
 from dsched.jobs.agent.spool import Stream
 from dsched.jobs.agent.tap import Tap
@@ -83,6 +84,20 @@ class Group:
         except MALFORMED as error:  # a daemon of another version; silence would be no answer
             self._fail(PrepareError("the start order", 1, repr(error)))
             return
+        if gpus := self.order.get("gpus", 0):
+            probe(self._host.loop, gpus, self._probed)
+        else:
+            self._prepare()
+
+    def _probed(self, error: PrepareError | None) -> None:
+        if self.state != "starting":
+            return
+        if error is not None:
+            self._fail(error)
+        else:
+            self._prepare()
+
+    def _prepare(self) -> None:
         if self._workdir.ready:
             self._launch()
         elif not self.order["bundle"] and not self.order["setup"]:

@@ -43,7 +43,7 @@ class Metadata(Protocol):
     def user_data(self) -> bytes: ...
     def launch_index(self) -> int: ...
     def facts(self) -> dict[str, str]:
-        """Instance id, zone and shape, as far as the service tells them."""
+        """Instance id, zone, shape and the address that its peers know it by, as far as the service tells them."""
         ...
 
 
@@ -90,6 +90,7 @@ class Imds:
 
     def facts(self) -> dict[str, str]:
         names = {"instance": "instance-id", "zone": "placement/availability-zone", "shape": "instance-type"}
+        names["address"] = "local-ipv4"
         return _told({name: self.get(f"/latest/meta-data/{path}") for name, path in names.items()})
 
 
@@ -128,9 +129,8 @@ class Gce:
         return _index(told, f"{self.ROOT}/attributes/launch-index")
 
     def facts(self) -> dict[str, str]:
-        told = _told(
-            {name: self.value(path) for name, path in (("instance", "id"), ("zone", "zone"), ("shape", "machine-type"))}
-        )
+        names = {"instance": "id", "zone": "zone", "shape": "machine-type", "address": "network-interfaces/0/ip"}
+        told = _told({name: self.value(path) for name, path in names.items()})
         return {name: value.rpartition("/")[2] for name, value in told.items()}  # projects/123/zones/us-east1-b
 
 

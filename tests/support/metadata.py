@@ -68,6 +68,7 @@ class FakeMetadata:
             "/latest/meta-data/ami-launch-index": str(self.index).encode(),
             "/latest/meta-data/instance-id": b"i-0123",
             "/latest/meta-data/instance-type": b"p5.48xlarge",
+            "/latest/meta-data/local-ipv4": b"127.0.0.1",
         }
         return (200, told[path]) if path in told else (404, b"")
 
@@ -85,6 +86,7 @@ class FakeMetadata:
             "attributes/user-data": self.user_data,
             "attributes/launch-index": str(self.index).encode(),
             "zone": b"projects/1/zones/us-east5-a",
+            "network-interfaces/0/ip": b"127.0.0.1",
         }
         if self.gce_name:
             told["name"] = self.gce_name.encode()

@@ -22,7 +22,7 @@ from dsched.scheduler.demo.proof import Claim
 from dsched.scheduler.view.safe import show
 
 LIMIT_SECONDS: Final = 90.0  # the promise
-STEPS: Final = 200
+STEPS: Final = 100  # half a minute on two idle cores
 FAKES: Final = (
     "Both clouds are fakes: moto behind a door, and a fake of Google's API. The demo sets their prices, no account was",
     "billed, no GPU was used. Client libraries, HTTP, TLS, shells, processes, kills and losses are real.",

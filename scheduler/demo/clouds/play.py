@@ -109,7 +109,7 @@ def _daemon(settings: Settings, state: Path, clouds: Skies) -> Iterator[subproce
 def _config(clouds: Skies) -> str:
     told = clouds.told
     tables = {
-        "nodes": {"listen": f"127.0.0.1:{_free_port()}"},
+        "nodes": {"listen": f"127.0.0.1:{_free_port()}", "probe": False},
         "nodes.checkpoints": told["checkpoints"],
         "aws": told["aws"],
         "gcp": told["gcp"],

@@ -1,0 +1,51 @@
+"""What was paid for is looked for before a gang starts: the driver, and as many GPUs as the shape has.
+
+A machine of a cloud sometimes comes up with a GPU that has fallen off its bus, or with an image without a driver. Its
+ranks would fail minutes later, and take the whole gang along; here the node says so at once, and another is bought.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from dsched.jobs.agent import nvml
+from dsched.jobs.agent.loop import Loop
+from dsched.jobs.agent.workdir import PrepareError
+
+PROBE_MS: Final = 60_000  # a driver that answers does so within seconds, eight cards at their first start included
+STEP: Final = "the probe of its GPUs"
+
+
+def probe(loop: Loop, gpus: int, done: Callable[[PrepareError | None], None]) -> None:
+    """Call `done` once, in the loop: with nothing, or with what keeps ranks from starting here.
+
+    In a thread: a card that has failed can hold whoever asks for ever.
+    """
+    waiting = [done]
+
+    def tell(error: PrepareError | None) -> None:
+        if waiting:
+            waiting.pop()(error)
+
+    def work() -> None:
+        error = look(gpus)
+        loop.post(lambda: tell(error))
+
+    threading.Thread(target=work, name="probe", daemon=True).start()
+    late = PrepareError(STEP, 1, f"the driver has not answered for {PROBE_MS // 1_000} s", machine=True)
+    loop.after(PROBE_MS, lambda: tell(late))
+
+
+def look(gpus: int) -> PrepareError | None:
+    """What is wrong; None: at least `gpus` are there, and each one answers."""
+    driver = nvml.find()
+    if driver is None:
+        return PrepareError(STEP, 1, f"no NVIDIA driver answers; {gpus} GPUs were bought", machine=True)
+    names = driver.names()
+    if len(names) < gpus:
+        return PrepareError(STEP, 1, f"the driver tells of {len(names)} GPUs; {gpus} were bought", machine=True)
+    if driver.used() is None:
+        return PrepareError(STEP, 1, f"one of {len(names)} GPUs does not answer", machine=True)
+    return None
