@@ -181,6 +181,28 @@ def test_a_wish_that_endangers_the_deadline_becomes_the_cheapest_sure_option(tar
     assert got.net[0]
 
 
+@given(
+    prices=st.tuples(st.floats(1, 20), st.floats(1, 20)),
+    boots=st.tuples(st.floats(0, 900), st.floats(0, 900)),
+    work=st.integers(6, 100),
+    slack=st.floats(4, 20),
+)
+def test_who_idles_for_ever_ends_on_the_cheapest_of_the_sure_options_that_end_as_soon(
+    prices: tuple[float, float], boots: tuple[float, float], work: int, slack: float
+) -> None:
+    """Not on the one that boots fastest, which alone is left at the last minute. As soon: within a look."""
+    changeover, price = np.array([*boots, 600.0, 600.0, 600.0]), np.array([*prices, 1.0, 1.0, 1.0])
+    deadline, now, target = (work + slack) * GAP, 0.0, -1
+    while target < 0:
+        batch = look(now, work * GAP, work * GAP, deadline, -1, 0.0, np.full(5, UP), np.ones(5), changeover)
+        target = int(guarded(Fixed(-1)).choose(replace(batch, price=price[None])).target[0])
+        now += GAP
+    needs = work * GAP + changeover[:2]
+    cost, later = price[:2] * needs / 3600.0, needs - needs.min()
+    near = cost + price[needs.argmin()] * later / 3600.0  # a look's slack counts by what the first one costs
+    assert cost[target] <= near[later <= GAP].min() + 1e-6
+
+
 @pytest.mark.parametrize(("margin", "target"), [(0.0, 2), (900.0, 0)])
 def test_a_try_that_may_fail_unseen_for_longer_than_a_grain_needs_that_much_more_slack(
     margin: float, target: int

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dsched.scheduler.core.deadline.cheapest import at_running, cost_to_finish, is_running, least, sure
+from dsched.scheduler.core.deadline.cheapest import HOUR, at_running, cost_to_finish, is_running, least, sure
 from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Bools, Choices, DeadlinePolicy, Floats, Ints
 
 EARLY = 1e-6  # s: rounding of sums is no delay
@@ -32,7 +32,7 @@ class _Stand:
     ends: Floats  # [J, O] s until the work is done there, if it is launched (or goes on) now and is never interrupted
     sure: Bools  # [J, O]
     first: Ints  # [J] the sure option that ends first; IDLE: there is none
-    need: Floats  # [J] s that a sure option needs, launched afresh, by the fastest; inf: there is none
+    need: Floats  # [J] s that the sure option in reserve needs, launched afresh; inf: there is none
     delay: Floats  # [J] the changeover in that
     running: Bools  # [J, O]
 
@@ -78,14 +78,15 @@ class Guarded:
         launch, work = batch.changeover * self.stretch, batch.left[:, None] / batch.speed
         ends = work + np.where(running, batch.warm_in[:, None], launch)
         afresh = np.where(calm, work + launch, np.inf)
-        rows, soonest = np.arange(len(batch.now)), afresh.argmin(axis=1)
+        left = batch.deadline - batch.now
+        rows, kept = np.arange(len(batch.now)), reserve(batch, afresh, left)
         return _Stand(
-            left=batch.deadline - batch.now,
+            left=left,
             ends=ends,
             sure=calm,
             first=least(np.where(calm, ends, np.inf)),
-            need=afresh[rows, soonest],
-            delay=launch[rows, soonest],
+            need=afresh[rows, kept],
+            delay=launch[rows, kept],
             running=running,
         )
 
@@ -116,6 +117,22 @@ class Guarded:
         lost = (stand.need > stand.left + EARLY) & (here <= stand.need)
         stays: Bools = (warm & (speed >= fastest)) | rescued | ends_here | lost
         return stays
+
+
+def reserve(batch: Batch, afresh: Floats, left: Floats) -> Ints:
+    """[J] the sure option that the net holds ready: the cheapest of those that end in time, and as soon as the first.
+
+    `afresh` [J, O]: s that each needs, launched now; inf: it is not sure. Reckoning with the one that ends first would
+    wait until no other is left, and pay its price. As soon is within a look; what is sooner within that counts by the
+    hour what the first one costs. Later ones are for the policy to choose: holding them ready would cost it its slack.
+    Where none ends in time any more it is the first.
+    """
+    rows, first = np.arange(len(left)), afresh.argmin(axis=1)
+    soonest = np.where(np.isfinite(afresh[rows, first]), afresh[rows, first], 0.0)[:, None]
+    fits = (afresh <= left[:, None] + EARLY) & (afresh <= soonest + batch.grain)
+    later = np.where(fits, afresh - soonest, 0.0)
+    cheapest = least(np.where(fits, cost_to_finish(batch) + batch.price[rows, first][:, None] * later / HOUR, np.inf))
+    return np.where(cheapest == IDLE, first, cheapest)
 
 
 def _legal(batch: Batch, target: Ints) -> Ints:
