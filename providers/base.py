@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from dsched.scheduler.core.market import Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
@@ -241,3 +241,28 @@ class Remembering(Protocol):
         Raises ProviderError.
         """
         ...
+
+
+class Known(Protocol):
+    """What an operator has imported of prices: it fills what the cloud's own lists do not tell."""
+
+    def quote(self, provider: str, region: str, zone: str, shape: str, kind: str) -> Quote | None:
+        """With the age and source that it has. `kind`: "spot", "on-demand", "cud-1y", "cud-3y"."""
+        ...
+
+    def buckets(self, provider: str) -> Mapping[tuple[str, str], int]:
+        """(region, shape) -> how often spot machines are interrupted, 0 (rarest) .. 4."""
+        ...
+
+
+class NothingKnown:
+    """Nobody has imported anything."""
+
+    def quote(self, provider: str, region: str, zone: str, shape: str, kind: str) -> Quote | None:
+        return None
+
+    def buckets(self, provider: str) -> Mapping[tuple[str, str], int]:
+        return {}
+
+
+NOTHING: Final = NothingKnown()

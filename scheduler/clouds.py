@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dsched.providers.base import Provider
 from dsched.scheduler.config import Config, ConfigError
+from dsched.scheduler.pricebook import Imported
 
 
 def clouds(config: Config, cluster: str) -> dict[str, Provider]:
     """By name. `cluster` marks the machines that are ours. Raises ConfigError, as `check` does."""
     found: dict[str, Provider] = {}
     check(config)
+    known = Imported(config.state)
     if config.aws:
         from dsched.providers.aws.provider import AwsProvider
         from dsched.providers.aws.settings import settings_from
 
-        found[AwsProvider.name] = AwsProvider(settings_from(config.aws), cluster)
+        found[AwsProvider.name] = AwsProvider(settings_from(config.aws), cluster, known=known)
     if config.gcp:
         from dsched.providers.gcp.provider import GcpProvider
         from dsched.providers.gcp.settings import read
 
-        found[GcpProvider.name] = GcpProvider(read(config.gcp), cluster)
+        found[GcpProvider.name] = GcpProvider(read(config.gcp), cluster, known=known)
     return found
 
 

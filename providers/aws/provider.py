@@ -20,9 +20,12 @@ from dsched.providers.base import (
     Auth,
     Capacity,
     Invalid,
+    Known,
     Launch,
     Node,
     NodeRef,
+    NodeStatus,
+    NothingKnown,
     Notice,
     NoticeKind,
     Price,
@@ -58,12 +61,14 @@ class AwsProvider:
         *,
         now: Callable[[], Instant] = notices.wall,
         used: Callable[[str], None] | None = None,
+        known: Known | None = None,
     ) -> None:
-        self._settings, self._now = settings, now
+        """`known`: prices for what AWS's own lists do not tell."""
+        self._settings, self._now, self._known = settings, now, known or NothingKnown()
         self._account = Account(settings, used=used)
         catalog = load()
         self._regions = {
-            name: Region(name, self._account, cluster, settings, catalog, now) for name in settings.regions
+            name: Region(name, self._account, cluster, settings, catalog, now, self._known) for name in settings.regions
         }
         self._classes = Kept(settings.list_every, self._ask_classes, now)
         self._limits: dict[str, list[AccountQuota]] = {}  # region -> as they were told last
@@ -243,9 +248,9 @@ class AwsProvider:
 
     async def _interruption_classes(self) -> advice.Classes:
         try:
-            return await self._classes.get()
+            return {**self._known.buckets(self.name), **await self._classes.get()}
         except ProviderError:
-            return {}
+            return self._known.buckets(self.name)
 
     async def _ask_classes(self) -> advice.Classes:
         return await advice.advised(self._settings.advisor) if self._settings.advisor else {}

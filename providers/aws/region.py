@@ -14,7 +14,7 @@ from dsched.providers.aws.kept import Kept
 from dsched.providers.aws.settings import Settings
 from dsched.providers.aws.shapes import Kind, kinds_from
 from dsched.providers.aws.zones import Zones, zones_from
-from dsched.providers.base import ProviderError
+from dsched.providers.base import Known, ProviderError
 from dsched.providers.catalog import Catalog
 from dsched.scheduler.core.hold import SUNK
 from dsched.scheduler.core.market import Advice, Market, Offer, Pool, Quote
@@ -38,8 +38,10 @@ class Region:
         catalog: Catalog,
         now: Callable[[], Instant],
     ) -> None:
+        known: Known,
         self.name, self._account, self._settings, self._catalog, self._now = name, account, settings, catalog, now
         self.fleet = Fleet(account, name, cluster)
+        self._known = known
         self.launches = Bucket(settings.launches_per_second, settings.launches_at_once)
         self._zones = Kept(settings.list_every, self._ask_zones, now)
         self._kinds = Kept(settings.list_every, self._ask_kinds, now)
@@ -142,7 +144,7 @@ class Region:
         return fits[0][3] if fits else None
 
     async def listed(self) -> dict[str, Quote]:
-        """On-demand prices: AWS's, and where it tells none the catalog's, with the catalog's date."""
+        """On-demand prices: AWS's; where it tells none the newer one of what was imported and of the catalog's."""
         try:
             own = await self._listed.get()
         except ProviderError:
@@ -158,6 +160,9 @@ class Region:
                 found[shape] = Quote(price=usd, at=at, source=f"catalog: {origin}")
         return found
 
+            told = self._known.quote(NAME, self.name, "", shape, Market.ON_DEMAND)
+            if told is not None and (shape not in found or told.at > found[shape].at):
+                found[shape] = told
     async def _advice(self, classes: Classes) -> dict[tuple[str, str], Advice]:
         """Hints are welcome, never necessary."""
         try:

@@ -49,7 +49,7 @@ class Settings:
     queue: str = ""  # name of the SQS queue of EC2's events in every region; "": no hints but the node's own
     advisor: str = ""  # URL of the spot advisor's public JSON; "": not asked
     scores: tuple[str, ...] = ()  # shapes whose placement scores are asked: AWS allows few a day
-    spot_every: Millis = MINUTE
+    spot_every: Millis = Millis(5 * MINUTE)
     list_every: Millis = Millis(24 * HOUR)  # shapes, zones, on-demand prices
     reserved_every: Millis = MINUTE
     scores_every: Millis = Millis(24 * HOUR)

@@ -10,12 +10,14 @@ in the first call. What it would do wrong by itself, and what is done instead:
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from dsched.providers.base import ProviderError, Scope
+from dsched.providers.base import Auth, ProviderError, Scope
 from dsched.providers.gcp.errors import raised, retriable, translate
 from dsched.providers.gcp.names import CLUSTER, label, region
 from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, instant, last
@@ -31,6 +33,7 @@ RETRY_S: Final = 4.0  # how long a read is asked again
 CONNECTIONS: Final = 32  # as many as there are threads
 PAGE: Final = 500  # the most that one page holds
 SKUS_PAGE: Final = 5_000
+BOOKINGS_S: Final = 300.0  # bookings begin and end by the day
 SKUS_S: Final = 25.0  # a page of the price list is megabytes
 COMPUTE: Final = "6F81-5844-456A"  # Compute Engine in the Billing Catalog
 BILLING: Final = "https://cloudbilling.googleapis.com"
@@ -57,6 +60,8 @@ class Client:
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
         self._margin_h = MARGIN_H
+        self._bookings: dict[tuple[str, str], Callable[[Held], Held]] = {}
+        self._bookings_at = float("-inf")
 
     def insert(self, zone: str, instance: Json, request: str) -> Progress:
         wanted = {"project": self._project, "zone": zone, "instance_resource": instance, "request_id": request}
@@ -110,9 +115,27 @@ class Client:
         return [_machine_type(row) for row in rows if region(last(row.zone)) in self._settings.regions]
 
     def reservations(self) -> list[Held]:
-        """Those that can be used now. A future reservation shows up here when its time has come."""
+        """Those that can be used now. A future reservation shows up here when its time has come, with its end."""
         rows = self._aggregated("reservations.aggregatedList", "Reservations", "reservations", "")
-        return [_held(row) for row in rows if row.status == "READY" and row.specific_reservation.count]
+        found = [_held(row) for row in rows if row.status == "READY" and row.specific_reservation.count]
+        booked = self._booked() if found else {}
+        return [booked[key](one) if (key := (one.zone, one.name)) in booked else one for one in found]
+
+    def _booked(self) -> dict[tuple[str, str], Callable[[Held], Held]]:
+        """(zone, name) of a reservation that was booked ahead -> what the booking adds to it: an end, a way to start.
+
+        A role that is older than this question may not ask it; then a reservation has the end that it tells itself.
+        """
+        if time.monotonic() - self._bookings_at > BOOKINGS_S:
+            self._bookings_at = time.monotonic()
+            try:
+                rows = self._aggregated(
+                    "futureReservations.aggregatedList", "FutureReservations", "future_reservations", ""
+                )
+                self._bookings = {key: add for row in rows for key, add in _bookings(row)}
+            except Auth:
+                self._bookings = {}
+        return self._bookings
 
     def limits(self, where: str) -> list[Limit]:
         wanted = {"project": self._project, "region": where}
@@ -329,6 +352,19 @@ def _machine_type(row: Any) -> MachineType:
         chips=chips[0].guest_accelerator_count if chips else 0,
         disks=row.bundled_local_ssds.partition_count,
     )
+
+
+def _bookings(row: Any) -> Iterator[tuple[tuple[str, str], Callable[[Held], Held]]]:
+    """A booking in calendar mode takes its machines with it when it ends; any other only stops holding the place."""
+    end = instant(row.time_window.end_time) if row.time_window.end_time else None
+    calendar = row.reservation_mode == "CALENDAR"
+
+    def add(held: Held) -> Held:
+        ends = [at for at in (held.until, end if calendar else None) if at is not None]
+        return replace(held, until=min(ends, default=None), bound=calendar)
+
+    for name in row.status.auto_created_reservations:
+        yield (last(row.zone), last(name)), add
 
 
 def _micro(money: Any) -> int:

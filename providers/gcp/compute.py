@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dsched.providers.base import Launch
 from dsched.providers.gcp import names
+from dsched.providers.gcp.rows import Held
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.units import Millis
@@ -27,14 +28,14 @@ def notice_of(settings: Settings, *, longer: bool) -> Millis:
     return Millis(settings.notice_seconds * 1_000) if longer and settings.notice_seconds else NOTICE
 
 
-def machine(want: Launch, settings: Settings, cluster: str, *, longer: bool, reservation: str) -> Json:
+def machine(want: Launch, settings: Settings, cluster: str, *, longer: bool, reservation: Held | None) -> Json:
     """The body of `instances.insert`."""
     zone = want.pool.zone
     rest = _properties(want, settings, cluster, longer=longer, reservation=reservation)
     return {"name": names.name(want, 0), **rest, "machine_type": f"zones/{zone}/machineTypes/{want.pool.shape}"}
 
 
-def gang(want: Launch, settings: Settings, cluster: str, *, longer: bool, reservation: str) -> Json:
+def gang(want: Launch, settings: Settings, cluster: str, *, longer: bool, reservation: Held | None) -> Json:
     """The body of `instances.bulkInsert`. Its machine type is a bare name, not an URL."""
     rest = _properties(want, settings, cluster, longer=longer, reservation=reservation)
     return {
@@ -45,27 +46,29 @@ def gang(want: Launch, settings: Settings, cluster: str, *, longer: bool, reserv
     }
 
 
-def _properties(want: Launch, settings: Settings, cluster: str, *, longer: bool, reservation: str) -> Json:
+def _properties(want: Launch, settings: Settings, cluster: str, *, longer: bool, reservation: Held | None) -> Json:
     notice = notice_of(settings, longer=longer)
     told = {"user-data": want.user_data, "preemption-notice-ms": str(notice)}
     body: Json = {
         "labels": names.labels(want, cluster),
-        "scheduling": _scheduling(want.pool.market, settings, longer=longer),
+        "scheduling": _scheduling(
+            want.pool.market, settings, longer=longer, bound=bool(reservation and reservation.bound)
+        ),
         "disks": [_disk(settings)],
         "network_interfaces": [_network(settings)],
         "metadata": {"items": [{"key": key, "value": value} for key, value in told.items()]},
-        "reservation_affinity": _affinity(want.pool.market, reservation),
+        "reservation_affinity": _affinity(reservation),
     }
     if settings.service_account:
         body["service_accounts"] = [{"email": settings.service_account, "scopes": [SCOPE]}]
     return body
 
 
-def _scheduling(market: Market, settings: Settings, *, longer: bool) -> Json:
+def _scheduling(market: Market, settings: Settings, *, longer: bool, bound: bool) -> Json:
     """DELETE, not STOP: a stopped machine bills its disk until somebody deletes it, and the daemon may be dead.
 
     The run duration is the dead man's switch on the cloud's side. Accelerators cannot migrate, so maintenance
-    terminates.
+    terminates. A machine that is bound to a booking ends with it and takes no duration of its own.
     """
     scheduling: Json = {
         "provisioning_model": "SPOT" if market is Market.SPOT else "STANDARD",
@@ -74,6 +77,9 @@ def _scheduling(market: Market, settings: Settings, *, longer: bool) -> Json:
         "on_host_maintenance": "TERMINATE",
         "automatic_restart": False,  # a machine that broke is replaced by a plan, never behind its back
     }
+    if bound:
+        del scheduling["max_run_duration"]
+        scheduling["provisioning_model"] = "RESERVATION_BOUND"
     if market is Market.SPOT and longer and settings.notice_seconds:
         scheduling["preemption_notice_duration"] = {"seconds": settings.notice_seconds}
     return scheduling
@@ -93,9 +99,9 @@ def _network(settings: Settings) -> Json:
     return network
 
 
-def _affinity(market: Market, reservation: str) -> Json:
+def _affinity(reservation: Held | None) -> Json:
     """What is not bought as reserved must not eat a reservation that a plan counts on."""
-    if market is not Market.RESERVED:
+    if reservation is None:
         return {"consume_reservation_type": "NO_RESERVATION"}
     key = "compute.googleapis.com/reservation-name"
-    return {"consume_reservation_type": "SPECIFIC_RESERVATION", "key": key, "values": [reservation]}
+    return {"consume_reservation_type": "SPECIFIC_RESERVATION", "key": key, "values": [reservation.name]}

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
-from dsched.providers.base import Auth, Invalid, ProviderError, Throttled
+from dsched.providers.base import Auth, Invalid, Known, NothingKnown, ProviderError, Throttled
 from dsched.providers.gcp.client import Client
-from dsched.providers.gcp.names import region
 from dsched.providers.gcp.offers import Insight, chosen, insight, offers, pattern
 from dsched.providers.gcp.prices import Book, Usage, book
 from dsched.providers.gcp.rows import MachineType
@@ -46,15 +45,18 @@ class Board:
         """Of one machine, also under a commitment; None: not known."""
         for kind in self.kinds:
             if (kind.zone, kind.name) == (zone, shape):
-                return self.book.price(kind, region(zone), usage)
+                quote = self.book.quote(kind, usage)
+                return None if quote is None else quote.price
         return None
 
 
 class PriceBoard:
     """The market as it was read last. `run` carries a blocking call to a thread."""
 
-    def __init__(self, settings: Settings, client: Client, run: Callable[..., Awaitable[Any]]) -> None:
-        self._settings, self._client, self._run = settings, client, run
+    def __init__(
+        self, settings: Settings, client: Client, run: Callable[..., Awaitable[Any]], known: Known | None = None
+    ) -> None:
+        self._settings, self._client, self._run, self._known = settings, client, run, known or NothingKnown()
         self._board: Board | None = None
         self._reading: asyncio.Task[Board] | None = None
         self._advising: asyncio.Task[None] | None = None
@@ -66,7 +68,7 @@ class PriceBoard:
         board = await self.board()
         held = await self._run(self._client.reservations)
         self._advise(board)
-        return offers(board.kinds, board.book, held, self._insights, notice)
+        return offers(board.kinds, board.book, held, self._insights, notice, _now())
 
     async def price(self, pool: Pool) -> MicroUsdPerHour | None:
         """By a list that is as new as the settings ask for, or the newest there is."""
@@ -111,15 +113,23 @@ class PriceBoard:
         except ProviderError as error:
             self.error = str(error)
             raise
-        self.error = ""
         return self._board
 
     async def _complete(self) -> Board:
+        """Without a price list the first board is of what was imported, and the list is asked for again soon."""
         settings, began = self._settings, _now()
         asked = pattern(settings.shapes, tpus=settings.tpus)
         kinds = chosen(await self._run(self._client.machine_types, asked), settings.shapes, tpus=settings.tpus)
-        read = await self._run(lambda: book(self._client.skus(), settings.regions, began))
-        return Board(tuple(kinds), read)
+        try:
+            rates = await self._run(lambda: book(self._client.skus(), settings.regions, began))
+        except ProviderError as error:
+            bare = Book({}, Instant(0), self._known)
+            if self._board is not None or not any(bare.quote(kind, usage) for kind in kinds for usage in Usage):
+                raise
+            self.error = str(error)
+            return Board(tuple(kinds), bare)
+        self.error = ""
+        return Board(tuple(kinds), replace(rates, known=self._known))
 
     def _advise(self, board: Board) -> None:
         """In the background: hundreds of calls that no plan has to wait for."""

@@ -14,11 +14,11 @@ from dsched.providers.gcp.names import PROVIDER, region
 from dsched.providers.gcp.prices import Book, Usage
 from dsched.providers.gcp.rows import Held, MachineType
 from dsched.scheduler.core.hardware import Accelerator, Shape
+from dsched.scheduler.core.hold import SUNK
 from dsched.scheduler.core.market import Advice, Market, Offer, Pool, Quote
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
 BOOT: Final = Millis(90_000)  # from insert to the agent's first word, typical
-SOURCE: Final = "Cloud Billing Catalog"
 HISTORY: Final = "advice.capacityHistory"
 MIB: Final = 1_024
 RATE_MAX: Final = 0.999  # of machines taken back in an interval; all of them would be an infinite hazard
@@ -102,24 +102,25 @@ def offers(
     held: Iterable[Held],
     insights: Mapping[tuple[str, str], Insight],
     notice: Millis,
+    now: Instant,
 ) -> list[Offer]:
     """Every pool with a price. A pool without one could never be placed on."""
     kinds = list(kinds)
     bought = [one for kind in kinds for one in _bought(kind, book, insights.get((kind.zone, kind.name)), notice)]
-    return bought + _reserved({(kind.zone, kind.name): kind for kind in kinds}, held, book)
+    return bought + _reserved({(kind.zone, kind.name): kind for kind in kinds}, held, book, now)
 
 
 def _bought(kind: MachineType, book: Book, insight: Insight | None, notice: Millis) -> list[Offer]:
     where, shape, made = region(kind.zone), shape_of(kind), []
-    on_demand = book.price(kind, where, Usage.ON_DEMAND)
+    on_demand = book.quote(kind, Usage.ON_DEMAND)
     for market, usage in ((Market.SPOT, Usage.SPOT), (Market.ON_DEMAND, Usage.ON_DEMAND)):
-        price = book.price(kind, where, usage)
-        if price is not None:
+        quote = book.quote(kind, usage)
+        if quote is not None:
             offer = Offer(
                 pool=Pool(PROVIDER, where, kind.zone, kind.name, market),
                 shape=shape,
-                quote=Quote(price=price, at=book.at, source=SOURCE),
-                on_demand=on_demand,
+                quote=quote,
+                on_demand=None if on_demand is None else on_demand.price,
                 boot=BOOT,
             )
             made.append(offer if market is Market.ON_DEMAND else _spot(offer, insight or Insight(), notice))
@@ -130,25 +131,43 @@ def _spot(offer: Offer, insight: Insight, notice: Millis) -> Offer:
     return replace(offer, notice=notice, hazard=insight.hazard, advice=insight.advice)
 
 
-def _reserved(kinds: Mapping[tuple[str, str], MachineType], held: Iterable[Held], book: Book) -> list[Offer]:
-    """Slots that are paid for already cost nothing more. One pool for all reservations of a zone and shape."""
+def _reserved(
+    kinds: Mapping[tuple[str, str], MachineType], held: Iterable[Held], book: Book, now: Instant
+) -> list[Offer]:
+    """Slots that are paid for already cost nothing more. One pool for all reservations of a zone and shape.
+
+    It ends with the first of them.
+    """
     free: dict[tuple[str, str], int] = {}
+    ends: dict[tuple[str, str], Instant] = {}
     for one in held:
         free[one.zone, one.shape] = free.get((one.zone, one.shape), 0) + max(0, one.count - one.used)
+        if one.until is not None:
+            ends[one.zone, one.shape] = min(one.until, ends.get((one.zone, one.shape), one.until))
     made = []
     for (zone, name), slots in free.items():
         if kind := kinds.get((zone, name)):
             pool = Pool(PROVIDER, region(zone), zone, name, Market.RESERVED)
-            quote = Quote(price=MicroUsdPerHour(0), at=book.at, source="reservation")
-            on_demand = book.price(kind, pool.region, Usage.ON_DEMAND)
-            made.append(Offer(pool=pool, shape=shape_of(kind), quote=quote, on_demand=on_demand, free=slots, boot=BOOT))
+            listed = book.quote(kind, Usage.ON_DEMAND)
+            made.append(
+                Offer(
+                    pool=pool,
+                    shape=shape_of(kind),
+                    quote=Quote(price=SUNK, at=now, source="reservation"),
+                    on_demand=None if listed is None else listed.price,
+                    free=slots,
+                    hazard=0.0,
+                    boot=BOOT,
+                    until=ends.get((zone, name)),
+                )
+            )
     return made
 
 
-def fitting(held: Iterable[Held], zone: str, shape: str, count: int) -> str:
-    """The reservation that takes a gang whole and is filled most by it; "": none."""
-    rooms = [(one.count - one.used, one.name) for one in held if (one.zone, one.shape) == (zone, shape)]
-    return min((room for room in rooms if room[0] >= count), default=(0, ""))[1]
+def fitting(held: Iterable[Held], zone: str, shape: str, count: int) -> Held | None:
+    """The reservation that takes a gang whole and is filled most by it; None: none does."""
+    rooms = [one for one in held if (one.zone, one.shape) == (zone, shape) and one.count - one.used >= count]
+    return min(rooms, key=lambda one: (one.count - one.used, one.name), default=None)
 
 
 def insight(

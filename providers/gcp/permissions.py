@@ -31,6 +31,7 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
     "globalOperations.aggregatedList": ("compute.globalOperations.list", "compute.zoneOperations.list"),
     "machineTypes.aggregatedList": ("compute.machineTypes.list",),
     "reservations.aggregatedList": ("compute.reservations.list",),
+    "futureReservations.aggregatedList": ("compute.futureReservations.list",),
     "regions.get": ("compute.regions.get",),
     "advice.capacity": ("compute.advice.capacity",),
     "advice.capacityHistory": ("compute.advice.capacityHistory",),

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from dsched.providers.base import NOTHING, Known
+from dsched.providers.gcp.names import PROVIDER, region
 from dsched.providers.gcp.rows import MachineType
+from dsched.scheduler.core.market import Quote
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour
 
 Json = Mapping[str, Any]
@@ -21,6 +24,7 @@ Json = Mapping[str, Any]
 HOURS_PER_MONTH: Final = 730  # as Google's own calculator has it
 PARTITION_GIB: Final = 375  # of bundled local SSD
 MIB: Final = 1_024
+SOURCE: Final = "Cloud Billing Catalog"
 
 
 class Usage(StrEnum):
@@ -72,6 +76,14 @@ class Book:
 
     rates: Mapping[tuple[Part, str, Usage], float]  # part, region, usage
     at: Instant
+    known: Known = NOTHING  # prices for what the list does not tell
+
+    def quote(self, kind: MachineType, usage: Usage) -> Quote | None:
+        """Of one machine in its zone, with source and age; None: nobody knows it."""
+        where = region(kind.zone)
+        if (told := self.price(kind, where, usage)) is not None:
+            return Quote(price=told, at=self.at, source=SOURCE)
+        return self.known.quote(PROVIDER, where, kind.zone, kind.name, usage.value.replace("_", "-"))
 
     def price(self, kind: MachineType, region: str, usage: Usage) -> MicroUsdPerHour | None:
         """Of one machine; None: a part of it has no price there."""

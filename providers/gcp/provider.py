@@ -15,6 +15,7 @@ from dsched.providers.base import (
     Auth,
     Capacity,
     Invalid,
+    Known,
     Launch,
     Node,
     NodeRef,
@@ -34,7 +35,7 @@ from dsched.providers.gcp.offers import fitting, past
 from dsched.providers.gcp.prices import Usage
 from dsched.providers.gcp.quotas import quotas
 from dsched.providers.gcp.roll import Roll, node_of, ref_of
-from dsched.providers.gcp.rows import Machine, Progress
+from dsched.providers.gcp.rows import Held, Machine, Progress
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
@@ -43,6 +44,7 @@ from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 T = TypeVar("T")
 
 THREADS: Final = 32  # as many calls as the daemon makes at a time; most only wait for the service
+UNUSED: Final = Held(name="unused", zone="", shape="", count=0, used=0, specific=True, until=None)
 WAIT_S: Final = 20.0  # for an operation; within the daemon's own limit of a call
 
 log = structlog.get_logger()
@@ -54,13 +56,16 @@ class GcpProvider:
     name = names.PROVIDER
     history_span = Millis(90 * 24 * HOUR)  # the service tells all that it knows in one answer
 
-    def __init__(self, settings: Settings, cluster: str, credentials: Any = None) -> None:
+    def __init__(
+        self, settings: Settings, cluster: str, credentials: Any = None, *, known: Known | None = None
+    ) -> None:
+        """`known`: prices for what the price list does not tell."""
         self.settings = settings
         self.client = Client(settings, credentials)
         self._cluster = cluster
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gcp")
         self._roll = Roll()
-        self._board = PriceBoard(settings, self.client, self._run)
+        self._board = PriceBoard(settings, self.client, self._run, known)
         self._longer = True  # until the service refuses to give a longer notice
         self._clearing: dict[NodeRef, asyncio.Task[None]] = {}  # disks of machines that are off
 
@@ -152,14 +157,14 @@ class GcpProvider:
 
     # Making machines.
 
-    async def _admitted(self, want: Launch) -> str:
-        """The reservation to use, or "". Raises Price or Capacity, but not for a token that has its machine already."""
+    async def _admitted(self, want: Launch) -> Held | None:
+        """The reservation to use, if any. Raises Price or Capacity, not for a token that has its machine already."""
         try:
             await self._affordable(want)
             return await self._slot(want)
         except (Price, Capacity):
             if await self._exists(want):
-                return "unused"
+                return UNUSED
             raise
 
     async def _affordable(self, want: Launch) -> None:
@@ -170,14 +175,14 @@ class GcpProvider:
         if price is not None and price > want.price_max:
             raise Price("PriceTooHigh", f"{price} > {want.price_max}", scope=Scope.POOL)
 
-    async def _slot(self, want: Launch) -> str:
+    async def _slot(self, want: Launch) -> Held | None:
         if want.pool.market is not Market.RESERVED:
-            return ""
+            return None
         held = await self._run(self.client.reservations)
-        name = fitting(held, want.pool.zone, want.pool.shape, want.count)
-        if not name:
+        found = fitting(held, want.pool.zone, want.pool.shape, want.count)
+        if found is None:
             raise Capacity("NoReservation", f"none has room for {want.count} x {want.pool.id}", scope=Scope.POOL)
-        return name
+        return found
 
     async def _exists(self, want: Launch) -> bool:
         """An earlier call of this token got through."""
@@ -189,7 +194,7 @@ class GcpProvider:
             raise
         return True
 
-    async def _made(self, want: Launch, reservation: str) -> None:
+    async def _made(self, want: Launch, reservation: Held | None) -> None:
         """Asked for and accepted and done, or an error that says what next."""
         try:
             progress = await self._accepted(want, reservation)
@@ -208,7 +213,7 @@ class GcpProvider:
         if not progress.done:
             raise Ambiguous("StillUnderWay", f"{progress.operation} after {WAIT_S:.0f} s")
 
-    async def _accepted(self, want: Launch, reservation: str) -> Progress | None:
+    async def _accepted(self, want: Launch, reservation: Held | None) -> Progress | None:
         """None: refused, but not the first time. The quota that a repeat breaks may be used up by its own machines."""
         try:
             return await self._asked(want, reservation)
@@ -219,7 +224,7 @@ class GcpProvider:
                 raise Ambiguous(refusal.code, "and yet it is not there any more") from refusal
             raise
 
-    async def _asked(self, want: Launch, reservation: str) -> Progress:
+    async def _asked(self, want: Launch, reservation: Held | None) -> Progress:
         body = compute.machine if want.count == 1 else compute.gang
         call = self.client.insert if want.count == 1 else self.client.bulk_insert
         made = body(want, self.settings, self._cluster, longer=self._longer, reservation=reservation)

@@ -62,6 +62,7 @@ class Held:
     used: int
     specific: bool  # only taken by machines that name it
     until: Instant | None  # when it ends; None: open
+    bound: bool = False  # booked by the calendar: only for machines that are bound to it, and end with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

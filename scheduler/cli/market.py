@@ -21,6 +21,7 @@ from dsched.scheduler.wire.api import Offer
 def prices(
     ctx: typer.Context,
     gpu: Annotated[str, typer.Argument(metavar="[GPU]", help="only this model", show_default=False)] = "",
+    file: Annotated[str, typer.Argument(metavar="", hidden=True)] = "",
     place: Annotated[str, typer.Option(metavar="GLOB", help="only these: aws/us-east-1*, gcp")] = "",
     market: Annotated[str, typer.Option(help="spot, on-demand or reserved")] = "",
     history: Annotated[bool, typer.Option("--history", help="the last day's prices as a line")] = False,
@@ -29,8 +30,13 @@ def prices(
 ) -> int:
     """Offers by price per GPU, with their risk.
 
+    QUOTED is the age of a price, -o wide names its source. `dsched prices import FILE` takes prices from a file, for a
+    host that cannot ask for them.
+
     dsched prices H100 --place 'aws/*' --history
     """
+    if file:
+        raise trouble("E100", f"one GPU model, not {gpu} and {file}", "dsched prices H100")
     terminal = here(ctx)
     client = terminal.client()
     rows = [o for o in client.offers(history=history) if _wanted(o, gpu, place, market)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dsched.providers.aws.provider import AwsProvider
+from dsched.providers.aws.settings import Settings
 from dsched.providers.base import Ambiguous
-from dsched.scheduler.core.market import Market
-from dsched.scheduler.core.units import Millis
+from dsched.scheduler import pricebook, pricefile
+from dsched.scheduler.core.market import Market, Quote
+from dsched.scheduler.core.units import Instant, Millis, price
 from tests.support.aws_world import REGION, SHAPE, AwsWorld
 from tests.support.world import want
 
@@ -75,3 +78,26 @@ async def test_what_others_of_the_account_run_is_taken_off_a_quota_and_what_we_r
         return limit.limit if limit.limit < 768 else None  # a list is late
 
     assert await world.until(told) == 768 - used
+
+
+async def test_an_imported_price_goes_before_an_older_one_of_the_catalog_and_after_amazons_own(
+    world: AwsWorld, tmp_path: Path
+) -> None:
+    head = "date,provider,region,instance_type,price_kind,usd_per_hour\n"
+    now = Instant(world.wall())
+    text = f"{head}2026-09-01,aws,{REGION},{SHAPE},on_demand,0.7\n"
+    pricebook.add(tmp_path, pricefile.parse(text, "p.csv", as_of=None, now=now, chips=pricebook.chips))
+    told = Settings(endpoint=world.cloud.url, **world.settings)
+
+    async def listed() -> Quote | None:
+        offers = await AwsProvider(told, world.cluster, known=pricebook.Imported(tmp_path)).offers()
+        return next(offer.quote for offer in offers if offer.pool.market is Market.ON_DEMAND)
+
+    own = await listed()
+    assert own is not None
+    assert own.source == "GetProducts"
+    world.pull("fault", action="GetProducts", code="AccessDeniedException", times=100)
+    quote = await listed()
+    assert quote is not None
+    assert (quote.price, quote.source) == (price(0.7), "imported")
+    assert now - quote.at > 30 * 86_400_000  # as old as it is

@@ -147,6 +147,7 @@ async def test_every_method_that_is_called_is_in_the_role_and_no_other(world: Gc
     world.settings = replace(world.settings, advice=True, shapes=(world.pool.shape,))
     world.cloud.advice[world.pool.zone, world.pool.shape] = (0.7, "7200s")
     world.cloud.advice["us-central1-b", world.pool.shape] = (0.7, "7200s")
+    world.cloud.reservations[world.pool.zone, "held"] = {"count": 1, "shape": world.pool.shape}
     provider = world.provider()
     await provider.offers()
     await provider.advised()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dsched.providers.base import ProviderError
+from dsched.providers.gcp.provider import GcpProvider
+from dsched.scheduler import pricebook, pricefile
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.units import Instant, price
 from tests.support.gce.rest import Fault
-from tests.support.gce.world import GcpWorld
+from tests.support.gce.world import TOKEN, GcpWorld
 from tests.support.world import want
 
 DAY = 86_400_000
@@ -60,3 +64,55 @@ async def test_what_others_use_of_a_quota_is_taken_off(world: GcpWorld) -> None:
     [seen] = await ours.limits()
     [strange] = await world.provider().limits()  # a daemon that has not listed its machines yet
     assert (seen.limit, strange.limit) == (8, 7)
+
+
+async def test_a_booking_by_the_calendar_is_an_offer_until_its_end_for_machines_that_are_bound_to_it(
+    world: GcpWorld,
+) -> None:
+    now = time.time()
+    zone, shape, end = world.pool.zone, world.pool.shape, now + 86_400
+    world.cloud.reservations[zone, "booked-0"] = {"count": 2, "shape": shape}
+    told = {"start": now - 60, "end": end, "mode": "CALENDAR", "reservations": ["booked-0"]}
+    world.cloud.bookings[zone, "booked"] = told
+    provider, pool = world.provider(), replace(world.pool, market=Market.RESERVED)
+    [offer] = [one for one in await provider.offers() if one.pool.market is Market.RESERVED]
+    assert (offer.pool, offer.free) == (pool, 2)
+    assert offer.until == pytest.approx(end * 1_000, abs=2)
+    [node] = await provider.launch(want(world, "a", pool=pool))
+    assert node.pool == pool
+    [machine] = world.cloud.machines.values()
+    assert machine.model == "RESERVATION_BOUND"
+
+
+async def test_a_role_that_may_not_list_bookings_still_sells_reservations(world: GcpWorld) -> None:
+    world.cloud.reservations[world.pool.zone, "plain"] = {"count": 1, "shape": world.pool.shape}
+    world.front.faults.append(Fault("GET .*/aggregated/futureReservations", 403, "forbidden"))
+    [offer] = [one for one in await world.provider().offers() if one.pool.market is Market.RESERVED]
+    assert (offer.free, offer.until) == (1, None)
+
+
+async def test_without_the_price_list_imported_prices_are_offered_with_their_age(
+    world: GcpWorld, tmp_path: Path
+) -> None:
+    head = "date,machine,region,hour_od,hour_spot\n"
+    found = pricefile.parse(
+        f"{head}2026-11-20,{world.pool.shape},us-central1,3.9,1.2\n",
+        "p.csv",
+        as_of=None,
+        now=world.wall(),
+        chips=pricebook.chips,
+    )
+    pricebook.add(tmp_path, found)
+    world.front.faults += [Fault("GET .*/skus", 403, "forbidden") for _ in range(3)]
+    from google.oauth2.credentials import Credentials
+
+    signed = Credentials(TOKEN)  # type: ignore[no-untyped-call]
+    provider = GcpProvider(world.settings, "c", signed, known=pricebook.Imported(tmp_path))
+    try:
+        [quote] = [offer.quote for offer in await provider.offers() if offer.pool == world.pool]
+        assert quote is not None
+        assert (quote.price, quote.source) == (price(1.2), "imported")
+        assert world.wall() - quote.at > DAY // 2
+        assert "forbidden" in provider.ailing["price list"]
+    finally:
+        await provider.close()

@@ -14,6 +14,7 @@ from dsched.providers.base import (
     NoticeKind,
 )
 from dsched.providers.gcp.prices import Usage
+from dsched.scheduler.core.hold import SUNK
 from dsched.scheduler.core.market import Market, Pool
 from tests.support.gce.replay import Replay
 from tests.support.gce.rest import Fault
@@ -102,7 +103,7 @@ async def test_a_reservation_is_an_offer_for_nothing_until_it_is_full(world: Gcp
     async def free() -> int | None:
         [offer] = [offer for offer in await provider.offers() if offer.pool.market is Market.RESERVED]
         assert offer.quote is not None
-        assert offer.quote.price == 0
+        assert offer.quote.price == SUNK
         return offer.free
 
     assert await free() == 3

@@ -26,7 +26,7 @@ from dsched.providers.gcp.errors import failed, told
 from dsched.providers.gcp.notices import News
 from dsched.providers.gcp.permissions import METHODS, role
 from dsched.providers.gcp.roll import BLIND_MAX, REMEMBERED, Roll
-from dsched.providers.gcp.rows import Happening, Machine, instant
+from dsched.providers.gcp.rows import Happening, Held, Machine, instant
 from dsched.providers.gcp.settings import Settings, SettingsError, read
 from dsched.scheduler.core.market import Market, Pool
 from dsched.scheduler.core.units import Instant
@@ -36,6 +36,10 @@ from tests.support.metadata import FakeMetadata
 POOL = Pool("gcp", "us-central1", "us-central1-a", "a2-highgpu-1g", Market.SPOT)
 NOW = Instant(1_790_000_000_000)
 SETTINGS = Settings(project="fake-project")
+
+
+def held(name: str) -> Held:
+    return Held(name=name, zone="us-central1-a", shape="a2-highgpu-1g", count=1, used=0, specific=True, until=None)
 
 
 def launch(token: str = "ds-0a1b2c3d-1-7", pool: Pool = POOL, count: int = 1) -> Launch:
@@ -93,7 +97,7 @@ def test_labels_hold_what_labels_can_hold() -> None:
 
 
 def test_a_spot_machine_is_deleted_by_the_cloud_when_taken_and_when_forgotten() -> None:
-    body = compute.machine(launch(), SETTINGS, "c", longer=True, reservation="")
+    body = compute.machine(launch(), SETTINGS, "c", longer=True, reservation=None)
     assert body["scheduling"] == {
         "provisioning_model": "SPOT",
         "instance_termination_action": "DELETE",
@@ -105,19 +109,19 @@ def test_a_spot_machine_is_deleted_by_the_cloud_when_taken_and_when_forgotten() 
 
 def test_a_longer_notice_is_asked_for_only_on_spot_and_told_to_the_agent() -> None:
     longer = Settings(project="fake-project", notice_seconds=120)
-    spot = compute.machine(launch(), longer, "c", longer=True, reservation="")
+    spot = compute.machine(launch(), longer, "c", longer=True, reservation=None)
     assert spot["scheduling"]["preemption_notice_duration"] == {"seconds": 120}
     assert {"key": "preemption-notice-ms", "value": "120000"} in spot["metadata"]["items"]
-    refused = compute.machine(launch(), longer, "c", longer=False, reservation="")
+    refused = compute.machine(launch(), longer, "c", longer=False, reservation=None)
     assert "preemption_notice_duration" not in refused["scheduling"]
     assert {"key": "preemption-notice-ms", "value": "30000"} in refused["metadata"]["items"]
 
 
 def test_only_a_reserved_machine_takes_a_reservation() -> None:
     reserved = launch(pool=Pool("gcp", "us-central1", "us-central1-a", "a2-highgpu-1g", Market.RESERVED))
-    taken = compute.machine(reserved, SETTINGS, "c", longer=True, reservation="mine")["reservation_affinity"]
+    taken = compute.machine(reserved, SETTINGS, "c", longer=True, reservation=held("mine"))["reservation_affinity"]
     assert taken["values"] == ["mine"]
-    left = compute.machine(launch(), SETTINGS, "c", longer=True, reservation="")["reservation_affinity"]
+    left = compute.machine(launch(), SETTINGS, "c", longer=True, reservation=None)["reservation_affinity"]
     assert left == {"consume_reservation_type": "NO_RESERVATION"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from dsched.providers import catalog
 from dsched.providers.gcp.offers import chosen, duration, fitting, insight, offers, pattern, shape_of
 from dsched.providers.gcp.prices import Book, Usage, book
 from dsched.providers.gcp.rows import Held, MachineType
+from dsched.scheduler.core.hold import SUNK
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.units import HOUR, Instant, Millis
 from tests.support.gce.catalog import machine_types, skus
@@ -117,7 +119,7 @@ def test_the_service_is_asked_for_no_more_machine_types_than_may_be_wanted() -> 
 
 def test_a_tpu_machine_is_priced_by_its_chips_and_carries_their_facts() -> None:
     [tpu] = chosen([kind("ct6e-standard-4t")], ["ct6e-*"], tpus=True)
-    spot, on_demand = offers([tpu], usual(), [], {}, Millis(30_000))
+    spot, on_demand = offers([tpu], usual(), [], {}, Millis(30_000), NOW)
     assert (spot.pool.market, on_demand.pool.market) == (Market.SPOT, Market.ON_DEMAND)
     assert on_demand.quote is not None
     assert on_demand.quote.price == 10_800_000
@@ -137,7 +139,7 @@ def test_every_tpu_has_its_facts_with_source_and_date() -> None:
 
 
 def test_spot_and_on_demand_are_pools_of_their_own_with_the_same_counterfactual() -> None:
-    spot, on_demand = offers([kind("a2-highgpu-1g")], usual(), [], {}, Millis(30_000))
+    spot, on_demand = offers([kind("a2-highgpu-1g")], usual(), [], {}, Millis(30_000), NOW)
     assert spot.on_demand == on_demand.on_demand == on_demand.quote.price  # type: ignore[union-attr]
     assert (spot.notice, on_demand.notice) == (30_000, 0)
     assert spot.quote is not None
@@ -146,18 +148,24 @@ def test_spot_and_on_demand_are_pools_of_their_own_with_the_same_counterfactual(
 
 def test_reservations_of_one_zone_and_shape_are_one_offer_that_costs_nothing_more() -> None:
     rows = [held("one", count=4, used=1), held("two", count=2, used=2), held("foreign", shape="m1-ultramem-40")]
-    reserved = [one for one in offers([kind("a2-highgpu-1g")], usual(), rows, {}, Millis(0)) if one.free is not None]
-    [offer] = reserved
+    told = offers([kind("a2-highgpu-1g")], usual(), rows, {}, Millis(0), NOW)
+    [offer] = [one for one in told if one.free is not None]
     assert (offer.pool.market, offer.free) == (Market.RESERVED, 3)
     assert offer.quote is not None
-    assert offer.quote.price == 0
+    assert offer.quote.price == SUNK
+    assert offer.until is None
+
+
+def test_a_reservation_that_ends_is_an_offer_until_then() -> None:
+    rows = [held("open"), replace(held("late"), until=Instant(NOW + 9 * HOUR)), replace(held("soon"), until=NOW)]
+    told = offers([kind("a2-highgpu-1g")], usual(), rows, {}, Millis(0), NOW)
+    assert [one.until for one in told if one.pool.market is Market.RESERVED] == [NOW]
 
 
 def test_a_gang_takes_the_reservation_that_it_fills_most() -> None:
     rows = [held("large", count=9), held("small", count=3), held("full", count=3, used=3)]
-    assert fitting(rows, ZONE, "a2-highgpu-1g", 2) == "small"
-    assert fitting(rows, ZONE, "a2-highgpu-1g", 5) == "large"
-    assert fitting(rows, ZONE, "a2-highgpu-1g", 10) == ""
+    found = [fitting(rows, ZONE, "a2-highgpu-1g", count) for count in (2, 5, 10)]
+    assert [one and one.name for one in found] == ["small", "large", None]
 
 
 def held(name: str, *, count: int = 1, used: int = 0, shape: str = "a2-highgpu-1g") -> Held:

@@ -89,6 +89,7 @@ class Gce:
     quotas: dict[tuple[str, str], int] = field(default_factory=dict)  # (region, metric) -> limit
     shapes: dict[str, dict[str, Json]] = field(default_factory=dict)  # zone -> name -> machineType
     reservations: dict[tuple[str, str], Json] = field(default_factory=dict)  # (zone, name) -> resource
+    bookings: dict[tuple[str, str], Json] = field(default_factory=dict)  # (zone, name): start, end, mode, reservations
     advice: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)  # (zone, shape) -> score, uptime
     history: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily preemption rate
     listed: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily spot price, USD
@@ -238,8 +239,16 @@ class Gce:
             raise Refused(400, "invalid", "Invalid value for field 'resource.scheduling.maxRunDuration'")
         if run is not None and "instanceTerminationAction" not in scheduling:
             raise Refused(400, "invalid", "A run duration needs an instanceTerminationAction")
+        if self._calendar(zone, body) and scheduling.get("provisioningModel") != "RESERVATION_BOUND":
+            raise Refused(400, "invalid", "A reservation in calendar mode takes machines that are bound to it")
         if "preemptionNoticeDuration" in scheduling and not (spot and self.notices_supported):
             raise Refused(400, "invalid", "Invalid value for field 'resource.scheduling.preemptionNoticeDuration'")
+
+    def _calendar(self, zone: str, body: Json) -> bool:
+        """Whether it asks for a place that was booked by the calendar."""
+        asked = body.get("reservationAffinity", {}).get("values", [""])[0]
+        booked = [one for (where, _), one in self.bookings.items() if where == zone and one["mode"] == "CALENDAR"]
+        return any(asked in one["reservations"] for one in booked)
 
     def _within_quota(self, zone: str, body: Json, count: int) -> None:
         shape = self.shapes[zone][_shape(body)]

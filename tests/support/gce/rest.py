@@ -197,6 +197,16 @@ def _reservations(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
     return front.listed(rows, "reservations", query)
 
 
+def _bookings(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
+    rows = []
+    for (zone, name), booked in front.cloud.bookings.items():
+        window = {"startTime": stamp(booked["start"]), "endTime": stamp(booked["end"])}
+        status = {"autoCreatedReservations": [f"zones/{zone}/reservations/{one}" for one in booked["reservations"]]}
+        told = {"timeWindow": window, "reservationMode": booked["mode"], "status": status}
+        rows.append((zone, {"name": name, "zone": f"zones/{zone}", **told}))
+    return front.listed(rows, "futureReservations", query)
+
+
 def _region(front: FakeGce, at: Json, _: Json, __: Json) -> Json:
     metrics = {metric for where, metric in front.cloud.quotas if where == at["region"]}
     usage = {metric: front.cloud.usage(at["region"], metric) for metric in metrics}
@@ -251,6 +261,7 @@ _ROUTES: Final[tuple[tuple[str, str, Call], ...]] = (
     (rf"GET {P}/aggregated/operations", "globalOperations.aggregatedList", _operations),
     (rf"GET {P}/aggregated/machineTypes", "machineTypes.aggregatedList", _machine_types),
     (rf"GET {P}/aggregated/reservations", "reservations.aggregatedList", _reservations),
+    (rf"GET {P}/aggregated/futureReservations", "futureReservations.aggregatedList", _bookings),
     (rf"GET {P}/regions/(?P<region>[^/]+)", "regions.get", _region),
     (rf"POST {P}/regions/[^/]+/advice/capacity", "advice.capacity", _capacity),
     (rf"POST {P}/regions/[^/]+/advice/capacityHistory", "advice.capacityHistory", _history),
