@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dsched.providers.aws.client import Json
+from dsched.providers.aws.gang import Network, interfaces
 from dsched.providers.aws.prices import instant
 from dsched.providers.aws.reserve import Held
 from dsched.providers.aws.settings import Settings
+from dsched.providers.aws.shapes import Kind
 from dsched.providers.aws.zones import Zones
 from dsched.providers.base import EndReason, Invalid, Launch, Node, NodeRef, NodeStatus, Scope
 from dsched.scheduler.core.market import Market, Pool
@@ -34,30 +36,36 @@ _TAKEN: Final = re.compile(r"Server\.(Spot|InsufficientInstanceCapacity|Capacity
 _ENDED_AT: Final = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
-def request(want: Launch, *, cluster: str, zone: str, arch: str, held: Held | None, settings: Settings) -> Json:
+def request(
+    want: Launch,
+    *,
+    cluster: str,
+    zone: str,
+    kind: Kind,
+    held: Held | None,
+    settings: Settings,
+    gang: Network | None = None,
+) -> Json:
     """The arguments of RunInstances: the same wish gives the same arguments. `zone`: by this account's name.
 
-    Raises Invalid for what EC2 could only refuse.
+    `gang`: what was made for several machines that are to speak with each other. Raises Invalid for what EC2 could only
+    refuse.
     """
     check(want)
-    region = want.pool.region
     asked: Json = {
-        "ImageId": settings.image_in(region, arch),
+        "ImageId": settings.image_in(want.pool, kind.arch),
         "InstanceType": want.pool.shape,
         "MinCount": want.count,
         "MaxCount": want.count,
         "ClientToken": want.token,
         "UserData": want.user_data,
-        "Placement": {"AvailabilityZone": zone},
+        "Placement": {"AvailabilityZone": zone, **({"GroupName": gang.placement} if gang and gang.placement else {})},
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": HOPS},
         "TagSpecifications": _tags(want, cluster),
         **_market(want, held),
+        **_network(want.pool, kind, gang, settings),
     }
-    if subnet := settings.subnets.get(want.pool.zone):
-        asked["SubnetId"] = subnet
-    if groups := settings.groups.get(region):
-        asked["SecurityGroupIds"] = list(groups)
     if settings.instance_profile:
         key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
         asked["IamInstanceProfile"] = {key: settings.instance_profile}
@@ -65,6 +73,15 @@ def request(want: Launch, *, cluster: str, zone: str, arch: str, held: Held | No
         disk = {"VolumeSize": settings.disk_gib, "VolumeType": "gp3", "DeleteOnTermination": True}
         asked["BlockDeviceMappings"] = [{"DeviceName": "/dev/sda1", "Ebs": disk}]
     return asked
+
+
+def _network(pool: Pool, kind: Kind, gang: Network | None, settings: Settings) -> Json:
+    subnet, groups = settings.subnets.get(pool.zone, ""), list(settings.groups.get(pool.region, ()))
+    if gang is not None:
+        groups.append(gang.group)
+    if gang is not None and settings.efa and kind.efa:
+        return {"NetworkInterfaces": interfaces(groups, subnet, kind.efa)}
+    return {**({"SubnetId": subnet} if subnet else {}), **({"SecurityGroupIds": groups} if groups else {})}
 
 
 def check(want: Launch) -> None:

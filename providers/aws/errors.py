@@ -38,6 +38,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     **_all(
         (Quota, Scope.REGION, None),
         "MaxSpotInstanceCountExceeded",
+        "PlacementGroupLimitExceeded",
+        "SecurityGroupLimitExceeded",
         "VcpuLimitExceeded",
         "InstanceLimitExceeded",
         "VolumeLimitExceeded",

@@ -1,8 +1,8 @@
-"""The network of a gang: a placement group, and a security group that is open among its own machines and to nobody else.
+"""The network of a gang: a placement group, and a security group that is open among its own machines alone.
 
-Both are named by the launch's token and carry our mark. They are made before the machines, by calls that may be repeated,
-and taken away once no machine of the gang has been seen for a while: until then EC2 would refuse, or a launch be under
-way. A gang of one has neither.
+Both are named by the launch's token and carry our mark. They are made before the machines, by calls that may be
+repeated, and taken away once no machine of the gang has been seen for a while: until then EC2 would refuse, or a launch
+be under way. A gang of one has neither.
 """
 
 from __future__ import annotations

@@ -16,10 +16,12 @@ TAG: Final = "dsched:cluster"
 _OURS: Final = {"StringLike": {f"aws:ResourceTag/{TAG}": "*"}}
 _MARKED: Final = {"StringLike": {f"aws:RequestTag/{TAG}": "*"}}
 _MACHINE: Final = "arn:aws:ec2:*:*:instance/*"
+_GROUPS: Final = ("arn:aws:ec2:*:*:placement-group/*", "arn:aws:ec2:*:*:security-group/*")
 _PARTS: Final = (  # what a launch touches besides the machine itself
     "arn:aws:ec2:*::image/*",
     "arn:aws:ec2:*:*:capacity-reservation/*",
     "arn:aws:ec2:*:*:network-interface/*",
+    "arn:aws:ec2:*:*:placement-group/*",
     "arn:aws:ec2:*:*:security-group/*",
     "arn:aws:ec2:*:*:spot-instances-request/*",
     "arn:aws:ec2:*:*:subnet/*",
@@ -48,8 +50,11 @@ GRANTS: Final = (
             "ec2:DescribeInstanceTypeOfferings",
             "ec2:DescribeInstanceTypes",
             "ec2:DescribeInstances",
+            "ec2:DescribePlacementGroups",
             "ec2:DescribeReservedInstances",
+            "ec2:DescribeSecurityGroups",
             "ec2:DescribeSpotPriceHistory",
+            "ec2:DescribeSubnets",
             "ec2:GetSpotPlacementScores",
             "pricing:GetProducts",
             "savingsplans:DescribeSavingsPlans",
@@ -62,8 +67,32 @@ GRANTS: Final = (
         sid="MarkOnlyAtLaunch",
         actions=("ec2:CreateTags",),
         resources=("arn:aws:ec2:*:*:*/*",),
-        condition={"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+        condition={
+            "StringEquals": {"ec2:CreateAction": ["RunInstances", "CreatePlacementGroup", "CreateSecurityGroup"]}
+        },
         implied=True,
+    ),
+    Grant(
+        sid="ConnectGangs",
+        actions=("ec2:CreatePlacementGroup", "ec2:CreateSecurityGroup"),
+        resources=_GROUPS,
+        condition=_MARKED,
+    ),
+    Grant(
+        sid="ConnectGangsWithinANetwork",
+        actions=("ec2:CreateSecurityGroup",),
+        resources=("arn:aws:ec2:*:*:vpc/*",),
+    ),
+    Grant(
+        sid="OpenAndClearAwayOnlyOurs",
+        actions=(
+            "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress",
+            "ec2:DeletePlacementGroup",
+            "ec2:DeleteSecurityGroup",
+        ),
+        resources=_GROUPS,
+        condition=_OURS,
     ),
     Grant(sid="EndOnlyOurs", actions=("ec2:TerminateInstances",), resources=(_MACHINE,), condition=_OURS),
     Grant(
@@ -92,6 +121,7 @@ GRANTS: Final = (
         implied=True,
     ),
 )
+FREE: Final = frozenset({"sts:GetCallerIdentity"})  # needs no permission
 _ASKED_AS: Final = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage"}  # where IAM has another name for a call
 
 
@@ -101,7 +131,7 @@ class Ungranted(ValueError):
 
 def asked_as(called: Collection[str]) -> set[str]:
     """The actions that IAM asks for when these calls are made."""
-    return {_ASKED_AS.get(name, name) for name in called}
+    return {_ASKED_AS.get(name, name) for name in called} - FREE
 
 
 def unused(called: Collection[str]) -> set[str]:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeVar
 
+import structlog
+
 from dsched.providers.aws import advice, compute, notices, prices, quotas, reserve
 from dsched.providers.aws.client import Account
 from dsched.providers.aws.kept import Kept
@@ -39,6 +41,7 @@ from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import MINUTE, SECOND, Instant, Millis
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 BLIND_MAX: Final = Millis(10 * MINUTE)  # so long a region that does not answer is told as it was; leases are longer
 PREPARE_S: Final = 3.0  # for the questions before a launch, most of which have been answered before
@@ -71,6 +74,7 @@ class AwsProvider:
             name: Region(name, self._account, cluster, settings, catalog, now, self._known) for name in settings.regions
         }
         self._classes = Kept(settings.list_every, self._ask_classes, now)
+        self._tidying: dict[str, asyncio.Task[None]] = {}  # region -> its sweep
         self._limits: dict[str, list[AccountQuota]] = {}  # region -> as they were told last
         self._unanswered: dict[str, Instant] = {}  # token -> when a launch of it got no answer
         self.ailing: dict[str, str] = {}  # region -> why it does not answer
@@ -111,8 +115,26 @@ class AwsProvider:
                 if tokens is not None or seen is None or self._now() - seen > BLIND_MAX:
                     raise answer
                 answer = region.fleet.remembered()
+            elif tokens is None:
+                self._tidy(region, answer)
             found += answer
         return found
+
+    def _tidy(self, region: Region, nodes: list[Node]) -> None:
+        """Take away the networks of gangs that are gone, beside everything else: nobody waits for it."""
+        if not region.gangs.due() or region.name in self._tidying:
+            return
+        living = {node.token for node in nodes if node.status is not NodeStatus.GONE}
+        task = asyncio.get_running_loop().create_task(self._tidied(region, living))
+        self._tidying[region.name] = task
+
+    async def _tidied(self, region: Region, living: Collection[str]) -> None:
+        try:
+            await region.gangs.sweep(living)
+        except ProviderError as error:  # the next sweep comes back to it
+            log.warning("aws.leftover", region=region.name, error=str(error))
+        finally:
+            self._tidying.pop(region.name, None)
 
     async def terminate(self, refs: Collection[NodeRef]) -> None:
         places = {compute.place_of(ref) for ref in refs if ref.provider == self.name}
@@ -189,7 +211,13 @@ class AwsProvider:
             if listed is not None and listed.price > want.price_max:
                 raise Price("ListPrice", f"{pool.id}: {listed.price} is over {want.price_max}", scope=Scope.POOL)
         return compute.request(
-            want, cluster=region.fleet.cluster, zone=zone, arch=kind.arch, held=held, settings=self._settings
+            want,
+            cluster=region.fleet.cluster,
+            zone=zone,
+            kind=kind,
+            held=held,
+            settings=self._settings,
+            gang=await region.gangs.network(want),
         )
 
     async def _bought(self, region: Region, want: Launch, asked: dict[str, object]) -> list[Node]:

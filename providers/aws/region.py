@@ -10,6 +10,7 @@ from dsched.providers.aws.advice import Classes, scores
 from dsched.providers.aws.client import Account, Bucket
 from dsched.providers.aws.compute import NAME
 from dsched.providers.aws.fleet import Fleet
+from dsched.providers.aws.gang import Gangs
 from dsched.providers.aws.kept import Kept
 from dsched.providers.aws.settings import Settings
 from dsched.providers.aws.shapes import Kind, kinds_from
@@ -37,11 +38,12 @@ class Region:
         settings: Settings,
         catalog: Catalog,
         now: Callable[[], Instant],
-    ) -> None:
         known: Known,
+    ) -> None:
         self.name, self._account, self._settings, self._catalog, self._now = name, account, settings, catalog, now
-        self.fleet = Fleet(account, name, cluster)
         self._known = known
+        self.fleet = Fleet(account, name, cluster)
+        self.gangs = Gangs(account, name, cluster, settings, now)
         self.launches = Bucket(settings.launches_per_second, settings.launches_at_once)
         self._zones = Kept(settings.list_every, self._ask_zones, now)
         self._kinds = Kept(settings.list_every, self._ask_kinds, now)
@@ -158,11 +160,11 @@ class Region:
                 origin = self._catalog.listings[shape].origin
                 at = prices.midnight(origin.as_of)
                 found[shape] = Quote(price=usd, at=at, source=f"catalog: {origin}")
-        return found
-
             told = self._known.quote(NAME, self.name, "", shape, Market.ON_DEMAND)
             if told is not None and (shape not in found or told.at > found[shape].at):
                 found[shape] = told
+        return found
+
     async def _advice(self, classes: Classes) -> dict[tuple[str, str], Advice]:
         """Hints are welcome, never necessary."""
         try:

@@ -21,6 +21,7 @@ class Kind:
     shape: Shape
     arch: str  # "x86_64", "arm64"
     markets: frozenset[str]  # as EC2 names them: "spot", "on-demand", "capacity-block"
+    efa: int = 0  # interfaces past the kernel's network stack that it can have; 0: it knows none
 
 
 def kinds_from(rows: list[Mapping[str, Any]], catalog: Catalog) -> dict[str, Kind]:
@@ -44,7 +45,7 @@ def _kind(row: Mapping[str, Any], catalog: Catalog) -> Kind | None:
         memory_gib=row["MemoryInfo"]["SizeInMiB"] // MIB_PER_GIB,
         network_gbit_s=_network(row.get("NetworkInfo", {})),
     )
-    return Kind(shape, arch, frozenset(row.get("SupportedUsageClasses", ())))
+    return Kind(shape, arch, frozenset(row.get("SupportedUsageClasses", ())), _efa(row.get("NetworkInfo", {})))
 
 
 def _gpu(info: Mapping[str, Any], catalog: Catalog) -> tuple[int, Accelerator] | None:
@@ -55,6 +56,12 @@ def _gpu(info: Mapping[str, Any], catalog: Catalog) -> tuple[int, Accelerator] |
     name, memory = models[0]["Name"], round(models[0].get("MemoryInfo", {}).get("SizeInMiB", 0) / MIB_PER_GIB)
     chip = catalog.accelerator(_BY_MEMORY.get((name, memory), name))
     return None if chip is None else (models[0]["Count"], chip)
+
+
+def _efa(info: Mapping[str, Any]) -> int:
+    if not info.get("EfaSupported"):
+        return 0
+    return max(1, int(info.get("EfaInfo", {}).get("MaximumEfaInterfaces", 1)))
 
 
 def _network(info: Mapping[str, Any]) -> int:

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from dsched.providers.aws import permissions
+from dsched.providers.aws.gang import UNUSED
+from dsched.providers.aws.provider import AwsProvider
 from dsched.scheduler.core.units import Instant
 from tests.support.aws_world import REGION, SHAPE, AwsWorld
 from tests.support.checkout import ROOT
@@ -18,18 +20,35 @@ async def everything(world: AwsWorld) -> None:
     """All that the provider can do, once."""
     instances = {"reservedInstancesId": "ri-1", "instanceType": SHAPE, "instanceCount": 1, "state": "active"}
     world.pull("set", reserved={REGION: [{**instances, "productDescription": "Linux/UNIX"}]})
-    provider = world.provider(scores=(SHAPE,))
+    subnet = world.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    provider = world.provider(scores=(SHAPE,), subnets={world.pool.zone: subnet})
     hint = asyncio.ensure_future(anext(provider.events()))
     await provider.offers()
-    [node] = await provider.launch(want(world, "a"))
+    nodes = [*await provider.launch(want(world, "a")), *await provider.launch(want(world, "b", count=2))]
     await provider.nodes()
-    await provider.terminate([node.ref])
+    await provider.terminate([node.ref for node in nodes])
+    await clear_away(world, subnet)
     await hint
     await world.until(lambda: deleted(world))
     await provider.history(REGION, Instant(world.wall() - 86_400_000), world.wall())
     await provider.limits()
+    await provider.doctor()
     await provider.commitments()
     await provider.blocks(REGION, SHAPE, 1, 24)
+
+
+async def clear_away(world: AwsWorld, subnet: str) -> None:
+    """What a gang leaves behind, when time has passed."""
+    later = [0]
+    provider = world._provider(world.cloud.url, now=lambda: Instant(world.wall() + later[0]))
+    for _ in range(2):
+        later[0] += UNUSED + 1
+        await provider.nodes()
+        await world.until(lambda: idle(provider))
+
+
+async def idle(provider: AwsProvider) -> bool | None:
+    return None if provider._tidying else True
 
 
 async def deleted(world: AwsWorld) -> bool | None:

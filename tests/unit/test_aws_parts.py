@@ -10,9 +10,11 @@ import pytest
 
 from dsched.providers.aws import advice, compute, errors, notices, permissions, prices, quotas, shapes
 from dsched.providers.aws.client import Bucket
+from dsched.providers.aws.gang import Network
 from dsched.providers.aws.kept import AGAIN, Kept
 from dsched.providers.aws.reserve import Held
 from dsched.providers.aws.settings import Settings
+from dsched.providers.aws.shapes import Kind
 from dsched.providers.aws.zones import zones_from
 from dsched.providers.base import (
     Ambiguous,
@@ -29,6 +31,7 @@ from dsched.providers.base import (
     Throttled,
 )
 from dsched.providers.catalog import load
+from dsched.scheduler.core.hardware import Shape
 from dsched.scheduler.core.market import Market, Pool
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Millis, price
 
@@ -160,9 +163,54 @@ def wish(pool: Pool, **changes: Any) -> Launch:
     return Launch(**{**usual, **changes})
 
 
-def request(want: Launch, held: Held | None = None, **settings: Any) -> dict[str, Any]:
-    told = Settings(regions=("us-east-1",), **settings)
-    return compute.request(want, cluster="c", zone="us-east-1b", arch="x86_64", held=held, settings=told)
+def request(
+    want: Launch, held: Held | None = None, *, gang: Network | None = None, efa: int = 0, **settings: Any
+) -> dict[str, Any]:
+    told = Settings(regions=("us-east-1",), efa=settings.pop("efa_wanted", False), **settings)
+    shape = Shape(name=want.pool.shape, accelerator=None, gpus=0, vcpus=4, memory_gib=16)
+    kind = Kind(shape, "x86_64", frozenset(("spot",)), efa)
+    return compute.request(want, cluster="c", zone="us-east-1b", kind=kind, held=held, settings=told, gang=gang)
+
+
+def test_a_gang_has_its_network_beside_what_the_settings_name() -> None:
+    network = Network("sg-gang", "dsched-t-1")
+    asked = request(wish(SPOT), gang=network, groups={"us-east-1": ("sg-own",)}, subnets={"use1-az6": "subnet-1"})
+    assert asked["Placement"] == {"AvailabilityZone": "us-east-1b", "GroupName": "dsched-t-1"}
+    assert (asked["SecurityGroupIds"], asked["SubnetId"]) == (["sg-own", "sg-gang"], "subnet-1")
+    assert "SecurityGroupIds" not in request(wish(SPOT, count=1))
+
+
+def test_fast_interfaces_are_asked_for_where_they_are_wanted_and_there() -> None:
+    network = Network("sg-gang", "")
+    asked = request(wish(SPOT), gang=network, efa=4, subnets={"use1-az6": "subnet-1"})
+    assert "NetworkInterfaces" not in asked
+    asked = request(wish(SPOT), gang=network, efa=4, subnets={"use1-az6": "subnet-1"}, efa_wanted=True)
+    assert [(one["DeviceIndex"], one["NetworkCardIndex"]) for one in asked["NetworkInterfaces"]] == [
+        (0, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+    ]
+    assert {(one["InterfaceType"], one["SubnetId"], *one["Groups"]) for one in asked["NetworkInterfaces"]} == {
+        ("efa", "subnet-1", "sg-gang")
+    }
+    assert "SecurityGroupIds" not in asked
+    assert "SubnetId" not in asked
+
+
+@pytest.mark.parametrize(
+    ("region", "shape", "image"),
+    [
+        ("us-east-1", "p5.48xlarge", "ami-both"),
+        ("us-west-2", "p5.48xlarge", "ami-p5"),
+        ("us-east-1", "g6.xlarge", "ami-east"),
+        ("us-west-2", "g6.xlarge", "resolve:ssm:/x/x86_64"),
+    ],
+)
+def test_the_image_is_that_of_region_and_shape_before_any_other(region: str, shape: str, image: str) -> None:
+    images = {"us-east-1": "ami-east", "p5*": "ami-p5", "us-east-1/p5*": "ami-both"}
+    settings = Settings(regions=("us-east-1",), image="resolve:ssm:/x/{arch}", images=images)
+    assert settings.image_in(Pool("aws", region, "z", shape, Market.SPOT), "x86_64") == image
 
 
 def test_a_spot_launch_never_pays_more_than_its_limit() -> None:

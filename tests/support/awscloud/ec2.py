@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from tests.support.awscloud import machines
 from tests.support.awscloud.call import Call
+from tests.support.awscloud.placement import GROUP
 from tests.support.awscloud.reply import Reply, items, page, refusal, xml_reply
 from tests.support.awscloud.state import PRICE_MEMORY_S, Market
 
@@ -27,6 +28,8 @@ RESERVATION: Final = "CapacityReservationSpecification.CapacityReservationTarget
 def run_instances(front: Front, call: Call) -> Reply:
     """All or nothing, once per token."""
     market, asked = front.market, call.parameters
+    if asked.get("DryRun") == "true":
+        return front.forward(call, **_for_moto(asked))
     key = (call.region, asked.get("ClientToken", ""))
     shape = hashlib.sha256(json.dumps(sorted(asked.items())).encode()).hexdigest()
     with market.lock:
@@ -39,6 +42,7 @@ def run_instances(front: Front, call: Call) -> Reply:
         if reply[0].startswith("200"):
             started = [name.decode() for name in names]
             _take(market, call, started)
+            market.placed.update(dict.fromkeys(started, asked.get(GROUP, "")))
             market.tokens[key] = (shape, started, reply)
     machines.tell_state(call.region, started, "running")
     return reply

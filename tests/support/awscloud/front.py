@@ -15,13 +15,13 @@ from urllib.parse import urlencode
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 
-from tests.support.awscloud import billing, ec2, reserved
+from tests.support.awscloud import billing, ec2, placement, reserved
 from tests.support.awscloud.call import Call, Environ
 from tests.support.awscloud.levers import Levers
 from tests.support.awscloud.reply import Reply, json_reply, refusal
 from tests.support.awscloud.state import Fault, Market
 
-HANDLERS: Final = {**ec2.HANDLERS, **billing.HANDLERS, **reserved.HANDLERS}
+HANDLERS: Final = {**ec2.HANDLERS, **billing.HANDLERS, **placement.HANDLERS, **reserved.HANDLERS}
 
 
 class Front:

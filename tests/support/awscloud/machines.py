@@ -30,8 +30,11 @@ def machine(region: str, name: str) -> Any | None:
 
 
 def forget_all() -> None:
-    """End every machine of the account, and remember none."""
+    """End every machine of the account, and remember none, nor a gang's group."""
     for backend in list(ec2_backends[DEFAULT_ACCOUNT_ID].values()):
+        for groups in backend.groups.values():
+            for name in [name for name, group in groups.items() if group.name.startswith("dsched-")]:
+                del groups[name]
         for one in backend.all_instances():
             if one._state.name != "terminated":
                 one.terminate()

@@ -66,6 +66,8 @@ class Market:
     blocks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # region -> offerings of capacity blocks
     reserved: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # region -> reserved instances
     plans: list[dict[str, Any]] = field(default_factory=list)  # savings plans
+    placements: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # (region, name) -> as EC2 names it
+    placed: dict[str, str] = field(default_factory=dict)  # instance -> its placement group
     faults: deque[Fault] = field(default_factory=deque)
     calls: list[tuple[float, str, str, str]] = field(default_factory=list)  # (at, region, service, action)
     lag_s: float = 0.0  # a new instance and an end stay unseen so long
@@ -87,6 +89,8 @@ class Market:
             "blocks",
             "reserved",
             "plans",
+            "placements",
+            "placed",
         ):
             setattr(self, name, getattr(fresh, name))
         self.tokens.clear()
