@@ -1,8 +1,8 @@
 """The node's right to live: draining starts before its end, the end itself is unconditional.
 
-Kept on the boot clock. Only a grant that the daemon has not given before extends it: silence does not, nor the same
-grant told again after the wall clock jumped back. An interruption notice cuts it to the notice's deadline, and after
-that no answer can extend it.
+Kept on the boot clock, which nobody sets. The launch's own word comes first, an instant read on this machine's wall
+clock; then the daemon's grants, each so many milliseconds from when it was asked for. Silence extends nothing. An
+interruption notice cuts the lease to the notice's deadline, and after that no answer can extend it.
 
     ... running ... | drain (SIGTERM) ........ | kill | end
                     until - lead               until - margin
@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dsched.jobs.agent.clock import boot_ms, to_boot, to_wall
+from dsched.jobs.agent.clock import boot_ms, to_boot
 from dsched.jobs.agent.loop import Loop, Timer
 
 KILL_MARGIN_MS: Final = 1_000  # what is left for reaping and for the last facts on their way home
 # The daemon renews a lease when half of it is over, and is asked again after a quarter of what is left at the latest:
 # at least 3/8 of a lease are left when its renewal comes. A drain time beyond that would drain a healthy node.
 DRAIN_PART: Final = 3
-CORRECTED_MS: Final = 1_000  # the wall clock was set forward: more than the rounding of a conversion and its own drift
 
 
 class Lease:
@@ -41,21 +40,19 @@ class Lease:
         self.until = 0  # on the boot clock; 0: not armed yet
         self.kill_at = 0
         self.cut = False
-        self._granted = 0  # the newest grant, as the daemon wrote it
+        self._granted = False  # by the daemon
 
-    @property
-    def until_wall(self) -> int:
-        return to_wall(self.until)
+    def begin(self, until_wall: int) -> None:
+        """The launch's word, in force until the daemon's first."""
+        self._arm(to_boot(until_wall), drain_now=False)
 
-    def extend(self, until_wall: int) -> None:
-        """A grant of the daemon. Answers may overtake one another: an earlier grant changes nothing.
+    def extend(self, until: int) -> None:
+        """A grant of the daemon, on the boot clock. Answers may overtake one another: an earlier end changes nothing.
 
-        A repeated one can only shorten, where the clock that it was read on turns out to have been slow.
+        The first one also shortens: the launch's word may have been read on a clock that was wrong.
         """
-        until = to_boot(until_wall)
-        corrected = until_wall == self._granted and until < self.until - CORRECTED_MS
-        if not self.cut and (until_wall > self._granted or corrected):
-            self._granted = until_wall
+        if not self.cut and (until > self.until or not self._granted):
+            self._granted = True
             self._arm(until, drain_now=False)
 
     def cut_to(self, deadline_wall: int) -> None:

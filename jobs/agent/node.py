@@ -70,7 +70,7 @@ class Node:
             end=lambda: self._end("the lease has ended"),
             moved=self._moved,
         )
-        self._lease.extend(data["lease_until"])
+        self._lease.begin(data["lease_until"])
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, lambda: self._leave(data["drain_ms"], "the agent was told to end"))
         self._uplink = Uplink(
@@ -105,8 +105,8 @@ class Node:
     def admitted(self, key: str) -> None:
         self._badge.keep(key)
 
-    def leased(self, until_wall: int) -> None:
-        self._loop.post(lambda: self._lease.extend(until_wall))
+    def leased(self, until: int) -> None:
+        self._loop.post(lambda: self._lease.extend(until))
 
     def ordered(self, orders: list[Order]) -> None:
         self._loop.post(lambda: self._obey(orders))

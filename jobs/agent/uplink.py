@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 from dsched.jobs.agent.client import BODY_MAX, Answer, Backoff, Link, LinkError, Sink
-from dsched.jobs.agent.clock import wall_ms
+from dsched.jobs.agent.clock import boot_ms, wall_ms
 from dsched.jobs.agent.journal import note
 from dsched.jobs.agent.outbox import Outbox
 from dsched.jobs.agent.spool import Spool, Stream
@@ -75,7 +75,10 @@ class Listener(Protocol):
 
     def greeting(self) -> Hello: ...
     def admitted(self, key: str) -> None: ...
-    def leased(self, until_wall: int) -> None: ...
+    def leased(self, until: int) -> None:
+        """The lease is granted up to this instant of the boot clock."""
+        ...
+
     def ordered(self, orders: list[Order]) -> None: ...
     def dismissed(self, why: str) -> None: ...
     def settled(self) -> None:
@@ -125,7 +128,7 @@ class Uplink:
         self._session = Session()
         self._reports = 0
         self._broken = 0  # answers 500 to the report that is under way
-        self._lease_until = 0  # the newest grant, wall
+        self._lease_until = 0  # as it was granted last, on the boot clock
         self.dismissed = False
 
     def start(self) -> None:
@@ -176,25 +179,29 @@ class Uplink:
             time.sleep(backoff.next_s())
 
     def _hello(self, link: Link) -> int:
-        welcome = self._json(link, HELLO, dict(self._listener.greeting()))
+        greeting = dict(self._listener.greeting())
+        asked = boot_ms()
+        welcome = self._json(link, HELLO, greeting)
         self._listener.admitted(str(welcome.get("key", "")))
-        self._leased(welcome)
+        self._leased(asked, welcome)
         self._session.set(str(welcome["session"]))
         note("uplink.welcome", daemon=self._home.address)
         return int(welcome["seq"])
 
     def _poll(self, link: Link, session: str, after: int) -> int:
-        wait = min(self._home.heartbeat_ms, max(POLL_MIN_MS, (self._lease_until - wall_ms()) // POLL_LEASE_PART))
+        asked = boot_ms()
+        wait = min(self._home.heartbeat_ms, max(POLL_MIN_MS, (self._lease_until - asked) // POLL_LEASE_PART))
         poll = {"node": self._home.node, "session": session, "after": after, "wait_ms": wait}
         answer = self._json(link, "/agent/v1/poll", poll, session=session, timeout_s=wait / 1_000 + POLL_SLACK_S)
-        self._leased(answer)
+        self._leased(asked, answer)
         orders: list[Order] = [order for order in answer["orders"] if int(order["seq"]) > after]
         if orders:
             self._listener.ordered(orders)
         return max([after, *(int(order["seq"]) for order in orders)])
 
-    def _leased(self, answer: Mapping[str, Any]) -> None:
-        until = int(answer["lease_until"])
+    def _leased(self, asked: int, answer: Mapping[str, Any]) -> None:
+        """What was left when the daemon answered is counted from when it was asked: too little at most, never more."""
+        until = asked + int(answer["lease_ms"])
         self._lease_until = max(self._lease_until, until)
         self._listener.leased(until)
 
@@ -220,7 +227,7 @@ class Uplink:
 
     def _reported(self, link: Link, facts: list[Fact]) -> bool | None:
         """Whether it was taken; None: ask again."""
-        session = self._session.current()
+        session, asked = self._session.current(), boot_ms()
         body = {"node": self._home.node, "session": session, "id": self._reports, "facts": facts}
         try:
             lease = self._json(link, "/agent/v1/report", body, session=session)
@@ -238,7 +245,7 @@ class Uplink:
         except Refused as error:  # kept, it would block every later fact
             note("report.refused", error=str(error), facts=json.dumps(facts))
             return False
-        self._leased(lease)
+        self._leased(asked, lease)
         return True
 
     def _give_up(self, facts: list[Fact], error: str) -> None:

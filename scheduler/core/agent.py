@@ -32,8 +32,8 @@ def _node(draft: Draft, name: str) -> Node:
     return node
 
 
-def hello(draft: Draft, message: AgentHello) -> Instant:
-    """An agent dialled in: compare what runs there with what should. Answer: its lease."""
+def hello(draft: Draft, message: AgentHello) -> Millis:
+    """An agent dialled in: compare what runs there with what should. Answer: what is left of its lease."""
     node = _node(draft, message.node)
     anew = node.boot not in ("", message.boot)
     if node.state in (NodeState.REQUESTED, NodeState.BOOTING):
@@ -63,7 +63,7 @@ def hello(draft: Draft, message: AgentHello) -> Instant:
         lifecycle.try_start(draft, job)
     if node.leaving:
         draft.do(TellLeave(node=node.id, grace=Millis(0)))
-    return node.lease_until
+    return _left(draft, node)
 
 
 def _compare(draft: Draft, job: Job, node: Node, ours: Group | None, *, anew: bool) -> None:
@@ -107,18 +107,34 @@ def _unstarted(draft: Draft, job: Job) -> bool:
     return whole and job.state is JobState.STARTING and not _broken(draft, job)
 
 
-def renew(draft: Draft, message: RenewLease) -> Instant:
-    """Extend the lease, as far as notice, leave and budget allow. Answer: the lease."""
+def renew(draft: Draft, message: RenewLease) -> Millis:
+    """Extend the lease, as far as notice, leave and budget allow. Answer: what is left of it."""
     node = _node(draft, message.node)
     until = Instant(draft.now.wall + draft.policy.lease)
-    if node.notice is not None or node.leaving or until <= node.lease_until:
-        return node.lease_until
-    until = affordable(draft.state, node, until, draft.now)
-    if until <= node.lease_until:
-        return node.lease_until
-    draft.node(node, "lease", lease_until=until)
-    draft.do(CallRenew(provider=node.pool.provider, ref=node.ref, until=until))
-    return until
+    if node.notice is None and not node.leaving:
+        node = _brought_back(draft, node, until)
+        until = affordable(draft.state, node, until, draft.now)
+        if until > node.lease_until:
+            node = draft.node(node, "lease", lease_until=until)
+            draft.do(CallRenew(provider=node.pool.provider, ref=node.ref, until=until))
+    return _left(draft, node)
+
+
+def _brought_back(draft: Draft, node: Node, until: Instant) -> Node:
+    """The row says no more than its agent holds, again: the clock was set back since the lease was granted."""
+    sooner = draft.state.sooner.get(node.id)
+    if sooner is None:
+        return node
+    draft.learn(draft.state.sooner, node.id, None)
+    ends = max(until, sooner)
+    if ends >= node.lease_until:
+        return node
+    return draft.node(node, "corrected", why="the clock was set back since its lease was granted", lease_until=ends)
+
+
+def _left(draft: Draft, node: Node) -> Millis:
+    """At most one grant: where the clock was set back the row may say more, and nobody is to live so long unheard."""
+    return Millis(max(0, min(node.lease_until - draft.now.wall, draft.policy.lease)))
 
 
 def ranks_started(draft: Draft, message: RanksStarted) -> None:

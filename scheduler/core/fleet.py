@@ -212,6 +212,7 @@ def clock_jumped(draft: Draft, message: ClockJumped) -> None:
     and what waits moves with the clock.
     """
     moved = setback.follow(draft, Millis(-message.set_by)) if message.set_by < 0 else []
+    setback.expect(draft, message.set_by)
     wait = _longest(draft, message) if message.set_by > 0 else draft.terms.silent if message.slept > 0 else Millis(0)
     until = Instant(draft.now.wall + wait + draft.terms.proof_margin)
     held = max(draft.state.proofs_from, message.held)

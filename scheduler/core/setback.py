@@ -1,8 +1,8 @@
 """The wall clock was set back: what waits for an instant, or counts from one, would wait so much longer.
 
 Back-offs, repeated calls, idle machines, and (since market time is reckoned from wall time) cool-downs and revisits
-move with the clock. Deadlines are dates and stay. Leases stay, too, because the agents that hold them keep them on a
-clock that nobody sets; their proofs only come later.
+move with the clock. Deadlines are dates and stay. The rows of leases stay, too, until their agents call: agents keep
+them on a clock that nobody sets, so a row that says more is safe, and one that said less would let two runners be.
 """
 
 from __future__ import annotations
@@ -12,6 +12,14 @@ from typing import Any
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.event import Change
 from dsched.scheduler.core.units import Instant, Millis
+
+
+def expect(draft: Draft, set_by: Millis) -> None:
+    """Know until when agents hold their leases by the clock as it is set now, where their rows say a later time."""
+    sooner = draft.state.sooner
+    for node in draft.state.nodes.values():
+        if set_by < 0 or node.id in sooner:
+            draft.learn(sooner, node.id, Instant(sooner.get(node.id, node.lease_until) + set_by))
 
 
 def follow(draft: Draft, by: Millis) -> list[Change]:

@@ -331,6 +331,7 @@ class State:
     offers: dict[str, Offer] = field(default_factory=dict)
     quotas: dict[str, tuple[Quota, ...]] = field(default_factory=dict)  # provider -> what it lets our account run
     progress: dict[str, Progress] = field(default_factory=dict)
+    sooner: dict[str, Instant] = field(default_factory=dict)  # node -> wall: its lease, on a clock that was set back
     heard: dict[str, Instant] = field(default_factory=dict)  # node -> wall
     absent: dict[str, int] = field(default_factory=dict)  # node -> lists in a row without it
     usual: dict[str, Usual] = field(default_factory=dict)  # pool -> the price that it usually has
@@ -426,7 +427,7 @@ class State:
 
     def of_nodes(self) -> tuple[dict[str, Any], ...]:
         """What is known of nodes and forgotten with them."""
-        return self.heard, self.absent, self.asked, self.started, self.promised
+        return self.heard, self.absent, self.asked, self.started, self.promised, self.sooner
 
     def forget_ended(self) -> None:
         """Keep the newest of the jobs that are over; the store has all of them."""

@@ -68,7 +68,7 @@ from dsched.scheduler.core.snapshot import After, Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.timely import outlooks
-from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Moment, charge, to_charge
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, Moment, charge, to_charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _dispatch(draft: Draft, message: Message) -> Any:  # noqa: C901 - one line p
             return _alert(draft, message)
 
 
-def _hello(draft: Draft, message: AgentHello) -> Instant:
+def _hello(draft: Draft, message: AgentHello) -> Millis:
     lease = agent.hello(draft, message)
     node = draft.state.nodes.get(message.node)
     job = draft.state.jobs.get(node.job) if node else None

@@ -92,6 +92,10 @@ class Clock:
         wall = Instant(reading.wall)
         return Moment(wall, Instant(self.origin.market + int((wall - self.origin.wall) * self.scale)))
 
+    def boot(self) -> int:
+        """Milliseconds on the clock that nobody sets: for what lasts, not for dates."""
+        return self.read().boot
+
     def follow(self, moment: Moment, scale: float) -> None:
         """Take over a provider's market clock."""
         self.origin, self.scale = moment, scale

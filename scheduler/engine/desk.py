@@ -70,7 +70,7 @@ class Seat:
     node: str
     session: str
     boot: str
-    lease: Instant = Instant(0)  # granted for certain: by an answer that is durable; the rows may be ahead of the disk
+    until: int = 0  # boot clock: its lease, granted for certain by an answer that is durable; rows may be ahead
     seq: int = 0
     orders: list[Order] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -133,8 +133,11 @@ class Desk:
         groups = tuple(
             Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
         )
-        seat.lease = await self._ask(AgentHello(node=name, boot=body["boot"], running=groups))
-        return Welcome(session=seat.session, key=self._sign("node", name), lease_until=seat.lease, seq=0)
+        asked = self._loop.clock.boot()
+        left = await self._ask(AgentHello(node=name, boot=body["boot"], running=groups))
+        seat.until = asked + left
+        await self._renew(seat)
+        return Welcome(session=seat.session, key=self._sign("node", name), lease_ms=seat.until - asked, seq=0)
 
     def _admit(self, name: str, secret: str, boot: str) -> None:
         """By the node's own key; or by the launch's secret, in its time and for the node's first start alone.
@@ -165,8 +168,8 @@ class Desk:
             raise Doubled(f"another agent of {name} was heard less than {SILENT // 1_000} s ago", -(-wait // 1_000))
 
     async def poll(self, body: Poll) -> Orders:
-        seat = self._seat(body["node"], body["session"])
-        lease = await self._lease(seat)
+        seat, asked = self._seat(body["node"], body["session"]), self._loop.clock.boot()
+        await self._renew(seat)
         seat.orders = [order for order in seat.orders if order["seq"] > body["after"]]
         if not seat.orders:
             seat.wake.clear()
@@ -174,18 +177,19 @@ class Desk:
                 async with asyncio.timeout(min(body["wait_ms"], WAIT_MAX) / 1000):
                     await seat.wake.wait()
             except TimeoutError:
-                lease = await self._lease(seat)
+                await self._renew(seat)
         if self._seats.get(seat.node) is not seat:
             raise Stranger(seat.node)
-        return Orders(lease_until=lease, orders=seat.orders)
+        return Orders(lease_ms=seat.until - asked, orders=seat.orders)
 
     async def report(self, body: Report) -> Lease:
-        seat = self._seat(body["node"], body["session"])
+        seat, asked = self._seat(body["node"], body["session"]), self._loop.clock.boot()
         if body["id"] > seat.reported:
             messages = [m for fact in body["facts"] if (m := self._message(seat, fact)) is not None]
             await asyncio.gather(*(self._ask(message) for message in messages))
             seat.reported = body["id"]
-        return Lease(lease_until=await self._lease(seat))
+        await self._renew(seat)
+        return Lease(lease_ms=seat.until - asked)
 
     def check(self, session: str, node: str = "") -> str:
         for seat in self._seats.values() if not node else filter(None, [self._seats.get(node)]):
@@ -213,16 +217,13 @@ class Desk:
         except Refusal as refusal:
             raise Unknown(refusal.message) from refusal
 
-    async def _lease(self, seat: Seat) -> Instant:
-        """The node's lease, renewed when half of it is over: what is durable of it, and no more."""
-        node = self._loop.state.nodes.get(seat.node)
+    async def _renew(self, seat: Seat) -> None:
+        """Renew the lease when half of it is over, by the clock that nobody sets; known here once it is durable."""
+        node, asked = self._loop.state.nodes.get(seat.node), self._loop.clock.boot()
         if node is None:
             raise Unknown(seat.node)
-        left = seat.lease - self._loop.clock.now().wall
-        if left <= self._loop.policy.lease // 2 and node.notice is None and not node.leaving:
-            seat.lease = max(seat.lease, await self._ask(RenewLease(node=seat.node)))
-            node = self._loop.state.nodes.get(seat.node, node)  # with the lease that was just granted
-        return min(seat.lease, node.lease_until)
+        if seat.until - asked <= self._loop.policy.lease // 2 and node.notice is None and not node.leaving:
+            seat.until = max(seat.until, asked + await self._ask(RenewLease(node=seat.node)))
 
     # -- reports ---------------------------------------------------------------------------------------------------
 

@@ -148,10 +148,10 @@ class Fleet:
             self.cloud.exits(member.ref)
 
     def _hello(self, member: Member) -> None:
-        lease = self.daemon.tell(member.agent.hello())
+        left = self.daemon.tell(member.agent.hello())
         fresh = member.session == -1
         member.session = self.daemon.epoch
-        self._extend(member, lease)
+        self._extend(member, left)
         if fresh:
             self._renew_at_half(member)
 
@@ -166,9 +166,9 @@ class Fleet:
         member.outbox.append(message)
         self._call(member, Millis(0))
 
-    def _extend(self, member: Member, lease: Instant) -> None:
+    def _extend(self, member: Member, left: Millis) -> None:
         if not member.agent.noticed:
-            member.lease = max(member.lease, lease)
+            member.lease = max(member.lease, Instant(self.agenda.now.wall + left))
 
     def _renew_at_half(self, member: Member) -> None:
         """As the desk does at every poll: a lease of which half is over is renewed."""

@@ -1,7 +1,8 @@
 """What agent and daemon say to each other. Standard library only: this file travels to the node.
 
 The agent dials home: HTTP over the daemon's unix socket (embedded cloud) or HTTPS. All bodies are JSON objects but log
-chunks and bundles, which are bytes. Every instant is wall time in milliseconds since the epoch.
+chunks and bundles, which are bytes. Every instant is wall time in milliseconds since the epoch; only what is left of a
+lease is told as a duration, which the agent counts from when it asked: clocks of two hosts differ, and may be set.
 
     POST /agent/v1/hello            Hello  -> Welcome  once per agent start; a wrong secret is 403, an unknown node 410
     POST /agent/v1/poll             Poll   -> Orders   answered when there is an order, or after `wait_ms`
@@ -35,7 +36,7 @@ class UserData(TypedDict):
     daemon: str  # "unix:/path/api.sock" or "https://host:port"
     secret: str  # opens the first session of each node of the launch, for a quarter of an hour
     pin: NotRequired[str]  # SHA-256 of the certificate at `daemon`, in hexadecimal: no other one is spoken to
-    lease_until: int  # absolute; fixed when the launch was planned
+    lease_until: int  # absolute; fixed when the launch was planned, in force until the daemon's first answer
     drain_ms: int  # how long before its lease's end an agent starts to drain
     heartbeat_ms: int
 
@@ -62,7 +63,7 @@ class RankGroup(TypedDict):
 class Welcome(TypedDict):
     session: str
     key: str  # the `secret` of this node's next hellos: the launch's opens nothing more; worth nothing after its lease
-    lease_until: int
+    lease_ms: int  # what is left of the lease since this was asked
     seq: int  # orders up to here are already known to have reached the node
 
 
@@ -123,12 +124,12 @@ Order = Start | Stop | Control | Leave
 
 
 class Orders(TypedDict):
-    lease_until: int
+    lease_ms: int
     orders: list[Order]
 
 
 class Lease(TypedDict):
-    lease_until: int
+    lease_ms: int
 
 
 class Report(TypedDict):

@@ -86,7 +86,7 @@ async def test_a_job_goes_from_order_to_end(built: Office, http: httpx.AsyncClie
     await agent.report({"kind": "progress", "step": 7, "loss": 1.5, **told})
     assert (await http.get("/v1/jobs/j1")).json()["loss"] == 1.5
     done = {"kind": "exited", "exits": {"0": 0}, "drained": False, "hung": False, "tail": "", **told}
-    assert "lease_until" in (await agent.report(done)).json()
+    assert "lease_ms" in (await agent.report(done)).json()
     assert (await http.get("/v1/jobs/j1")).json()["state"] == "succeeded"
     (attempt,) = (await http.get("/v1/jobs/j1/attempts")).json()["items"]
     assert (attempt["generation"], attempt["nodes"]) == (1, [agent.node])

@@ -57,8 +57,8 @@ def ask_only_once(draft: Draft, node: Any) -> None:
         REAL_ASK(draft, node)
 
 
-def grant_without_writing(draft: Draft, message: RenewLease) -> Instant:
-    return Instant(draft.now.wall + draft.policy.lease)
+def grant_without_writing(draft: Draft, message: RenewLease) -> Millis:
+    return draft.policy.lease
 
 
 def watch_stale_rows(draft: Draft) -> None:
@@ -94,7 +94,7 @@ def every_notice_is_the_nodes(draft: Draft, message: NodeNoticed) -> None:
     REAL_NOTICED(draft, replace(message, by_node=True))
 
 
-def hello_without_boot(draft: Draft, message: AgentHello) -> Instant:
+def hello_without_boot(draft: Draft, message: AgentHello) -> Millis:
     return REAL_HELLO(draft, replace(message, boot="same"))
 
 

@@ -22,7 +22,6 @@ class FakeHome:
 
     def __init__(self, path: Path, *, lease_ms: int = 60_000) -> None:
         self.path, self.lease_ms = path, lease_ms
-        self.lease_until = 0  # fixed where it is set
         self.facts: list[dict[str, Any]] = []
         self.arrived: list[float] = []  # monotonic, beside `facts`
         self.hellos: list[dict[str, Any]] = []
@@ -119,7 +118,7 @@ class FakeHome:
     # -- the wire ---------------------------------------------------------------------------------------------------
 
     def lease(self) -> dict[str, Any]:
-        return {"lease_until": self.lease_until or int(time.time() * 1_000) + self.lease_ms}
+        return {"lease_ms": self.lease_ms}
 
     def hello(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         with self.changed:

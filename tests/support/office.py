@@ -43,9 +43,18 @@ class HandClock(Clock):
     """Stands still until it is moved."""
 
     moment: Moment = NOON
+    shift: int = 0  # of the wall clock, against the one that nobody sets
 
     def now(self) -> Moment:
         return self.moment
+
+    def boot(self) -> int:
+        return self.moment.wall - self.shift
+
+    def set(self, by: int) -> None:
+        """Somebody sets the wall clock; no time passes."""
+        self.shift += by
+        self.move(by)
 
     def move(self, wall: int, scale: float = 1.0) -> None:
         now = self.moment

@@ -8,6 +8,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,10 @@ from dsched.jobs.agent.notices import deadline_of
 from dsched.jobs.agent.outbox import Outbox
 from dsched.jobs.agent.progress import Silence
 from dsched.jobs.agent.spool import Spool, Stream
+from dsched.jobs.agent.uplink import Home, Uplink
 from dsched.scheduler.wire.agent import Fact, Progress, Saved
 from tests.support.agent import until
+from tests.support.home import FakeHome
 
 # -- the way home --------------------------------------------------------------------------------------------------
 
@@ -221,7 +224,7 @@ class Timeline:
             end=self._end,
             moved=lambda _until: None,
         )
-        self.lease.extend(wall_ms() + left_ms)
+        self.lease.begin(wall_ms() + left_ms)
 
     def _drain(self, kill_at: int) -> None:
         self.rang.append("drain")
@@ -248,15 +251,15 @@ def test_a_lease_already_over_ends_at_once() -> None:
 
 def test_an_answer_extends_and_an_older_one_does_not_shorten() -> None:
     line = Timeline(left_ms=60_000, drain_ms=10)
-    line.lease.extend(wall_ms() + 120_000)
-    line.lease.extend(wall_ms() + 30_000)
+    line.lease.extend(boot_ms() + 120_000)
+    line.lease.extend(boot_ms() + 30_000)
     assert abs(line.lease.until - (boot_ms() + 120_000)) < 1_000
 
 
 def test_after_a_notice_nothing_extends_and_draining_begins_now() -> None:
     line = Timeline(left_ms=60_000, drain_ms=10)
     line.lease.cut_to(wall_ms() + 50)
-    line.lease.extend(wall_ms() + 120_000)
+    line.lease.extend(boot_ms() + 120_000)
     line.loop.run()
     assert line.rang == ["drain", "kill", "end"]
 
@@ -279,24 +282,52 @@ def test_a_lease_shorter_than_its_drain_time_still_works_until_its_renewal_is_du
     assert line.lease.until - line.kill_at == 600 // lease_module.DRAIN_PART // 10
 
 
-def test_a_grant_told_again_after_the_wall_clock_jumped_back_lengthens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Timeline(left_ms=60_000, drain_ms=10)
-    granted, until = line.lease.until_wall, line.lease.until
-    line.lease.extend(granted)
-    monkeypatch.setattr("dsched.jobs.agent.clock.wall_ms", lambda: wall_ms() - 3_600_000)
-    line.lease.extend(granted)
-    line.lease.extend(granted - 1_000)
-    assert line.lease.until == until
-
-
-def test_a_grant_read_on_a_slow_clock_is_cut_once_the_clock_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, granted = Timeline(left_ms=1_000, drain_ms=10), wall_ms() + 60_000
+def test_a_launchs_word_read_on_a_wrong_clock_is_put_right_by_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as slow:
         slow.setattr("dsched.jobs.agent.clock.wall_ms", lambda: wall_ms() - 3_600_000)
-        line.lease.extend(granted)
+        line = Timeline(left_ms=60_000, drain_ms=10)
     assert line.lease.until > boot_ms() + 3_600_000
-    line.lease.extend(granted)
-    assert line.lease.until <= boot_ms() + 60_000
+    line.lease.extend(boot_ms() + 50_000)
+    assert line.lease.until <= boot_ms() + 50_000
+    line.lease.extend(boot_ms() + 20_000)
+    assert line.lease.until > boot_ms() + 40_000  # an older answer, overtaken by the first
+
+
+class Ear:
+    """Hears what the uplink has to tell of leases; nothing else is asked of it here."""
+
+    def __init__(self) -> None:
+        self.until: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: {}
+
+    def leased(self, until: int) -> None:
+        self.until.append(until)
+
+
+def test_what_is_left_of_a_lease_counts_from_when_it_was_asked_for_on_the_boot_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that was long on its way, or that a wall clock which is set overtakes, lengthens nothing."""
+    home, ear = FakeHome(tmp_path / "s", lease_ms=60_000), Ear()
+    now = [5_000_000]
+    monkeypatch.setattr("dsched.jobs.agent.uplink.boot_ms", lambda: now[0])
+    uplink = Uplink(Home(f"unix:{home.path}", "n.0", 1_000), Outbox(), Spool(tmp_path / "logs"), ear)
+    real = uplink._json
+
+    def slow(*given: Any, **more: Any) -> dict[str, Any]:
+        answer = real(*given, **more)
+        now[0] += 45_000
+        return answer
+
+    monkeypatch.setattr(uplink, "_json", slow)
+    monkeypatch.setattr(ear, "greeting", lambda: {"secret": "secret"}, raising=False)
+    link = uplink._home.link()
+    uplink._hello(link)
+    link.close()
+    home.close()
+    assert ear.until == [5_060_000]
 
 
 def test_a_jump_of_the_wall_clock_moves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dsched.scheduler.core.message import ClockJumped, Launched, RenewLease, SeenNode, Submit, Tick
+from dsched.scheduler.core.message import AgentHello, ClockJumped, Launched, RenewLease, SeenNode, Submit, Tick
 from dsched.scheduler.core.state import NodeState
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Instant, Millis, Moment
 from dsched.scheduler.engine.clock import Anchor, Clock, Jump, Reading, clock_since, read_clocks
@@ -119,8 +119,9 @@ def test_the_real_clocks_are_read_together() -> None:
 # -- what the core makes of it ---------------------------------------------------------------------------------------
 
 
-def running() -> tuple[Stage, str]:
+def running(wall: int = 1_000_000) -> tuple[Stage, str]:
     stage = Stage(offer("us-east-1a", 20.0))
+    stage.now = Moment(Instant(wall), stage.now.market)
     stage.run()
     return stage, stage.job().nodes[0]
 
@@ -164,6 +165,40 @@ def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
     stage, _ = running()
     stage.tell(ClockJumped(set_by=Millis(-HOUR)))
     assert stage.state.proofs_from == 0
+
+
+def test_after_a_jump_back_an_agent_gets_one_grant_at_a_time_and_its_row_follows() -> None:
+    far = 30 * 24 * HOUR
+    stage, node = running(2 * far)
+    lease = stage.policy.lease
+    stage.now = Moment(Instant(stage.now.wall - far), stage.now.market)
+    stage.tell(ClockJumped(set_by=Millis(-far)))
+    stage.wait(lease // 2)
+    assert stage.state.nodes[node].lease_until > stage.now.wall + far - lease  # its agent has not called yet
+    assert stage.tell(AgentHello(node=node)) == lease
+    assert stage.tell(RenewLease(node=node)) == lease
+    assert stage.state.nodes[node].lease_until == stage.now.wall + lease
+    stage.wait(lease + stage.terms.proof_margin + 1)
+    assert node not in stage.state.nodes
+
+
+def test_a_row_that_follows_a_clock_set_back_keeps_a_lease_that_was_longer_then() -> None:
+    stage, node = running()
+    granted = stage.policy.lease
+    stage.policy = replace(stage.policy, lease=Millis(granted // 2))  # by new settings
+    stage.now = Moment(Instant(stage.now.wall - HOUR), stage.now.market)
+    stage.tell(ClockJumped(set_by=Millis(-HOUR)))
+    stage.tell(RenewLease(node=node))
+    assert stage.state.nodes[node].lease_until == stage.now.wall + granted
+
+
+def test_a_clock_set_back_and_forth_moves_no_lease() -> None:
+    stage, node = running()
+    lease = stage.state.nodes[node].lease_until
+    stage.tell(ClockJumped(set_by=Millis(-HOUR)))
+    stage.tell(ClockJumped(set_by=HOUR))
+    stage.tell(RenewLease(node=node))
+    assert stage.state.nodes[node].lease_until == lease
 
 
 def test_what_was_held_back_before_a_restart_moves_with_the_clock() -> None:

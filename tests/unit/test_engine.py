@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from dsched.providers.base import Ambiguous, NodeRef
 from dsched.scheduler.core.effect import CallLaunch, CallObserve, CallRenew, CallTerminate
-from dsched.scheduler.core.message import Launched, LaunchUnanswered, SeenNode, Submit
-from dsched.scheduler.core.units import MINUTE, Instant
+from dsched.scheduler.core.message import ClockJumped, Launched, LaunchUnanswered, SeenNode, Submit
+from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis
 from dsched.scheduler.engine import execute
 from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.execute import Executor
@@ -26,7 +26,7 @@ def desk_of(rig: Rig) -> Desk:
     return Desk(rig.loop, b"k" * 32, address="unix:/s", checkpoints=lambda job, _: f"file:///{job}")
 
 
-async def boot(rig: Rig, desk: Desk) -> tuple[str, str]:
+async def boot(rig: Rig, desk: Desk, after: Callable[[], None] = lambda: None) -> tuple[str, str]:
     """A node with a session."""
     await rig.loop.send(Submit(spec=spec(), key="k"))
     (intent,) = rig.loop.state.intents.values()
@@ -35,6 +35,7 @@ async def boot(rig: Rig, desk: Desk) -> tuple[str, str]:
         ref="i-1", token=intent.id, index=0, pool=intent.pool, alive=True, launched=rig.clock.now().market
     )
     await rig.loop.send(Launched(intent=intent.id, nodes=(machine,)))
+    after()
     secret = desk.user_data(intent)["secret"]
     hello = Hello(node=node, secret=secret, boot="b", pid=1, cpus=1, memory_mib=1, gpus=[], running=[], metadata={})
     return node, (await desk.hello(hello))["session"]
@@ -47,18 +48,43 @@ async def test_a_renewed_lease_is_told_to_nobody_before_it_is_durable() -> None:
         node, session = await boot(rig, desk)
         granted = rig.loop.state.nodes[node].lease_until
         clock.move(15 * MINUTE)
+        left = granted - clock.now().wall
         rig.disk.auto = False
         poll = asyncio.create_task(desk.poll(Poll(node=node, session=session, after=0, wait_ms=0)))
         await settle()
         assert rig.loop.state.nodes[node].lease_until > granted
         report = asyncio.create_task(desk.report(Report(node=node, session=session, id=1, facts=[])))
         await settle()
-        assert not (poll.done() and poll.result()["lease_until"] > granted)
-        assert not (report.done() and report.result()["lease_until"] > granted)
+        assert not (poll.done() and poll.result()["lease_ms"] > left)
+        assert not (report.done() and report.result()["lease_ms"] > left)
         rig.disk.sync()
         await settle()
         rig.disk.sync()
-        assert (await poll)["lease_until"] > granted
+        assert (await poll)["lease_ms"] == rig.loop.policy.lease
+
+
+async def test_a_lease_is_renewed_when_half_of_it_is_over_however_far_the_wall_clock_was_set_back() -> None:
+    clock = HandClock()
+    async with Rig(clock) as rig:
+        desk = desk_of(rig)
+        node, session = await boot(rig, desk)
+        clock.set(-3 * HOUR)
+        await rig.loop.send(ClockJumped(set_by=Millis(-3 * HOUR)))
+        poll = Poll(node=node, session=session, after=0, wait_ms=0)
+        clock.move(9 * MINUTE)
+        assert (await desk.poll(poll))["lease_ms"] == 11 * MINUTE
+        clock.move(2 * MINUTE)
+        assert (await desk.poll(poll))["lease_ms"] == rig.loop.policy.lease
+        assert rig.loop.state.nodes[node].lease_until == clock.now().wall + rig.loop.policy.lease
+
+
+async def test_a_node_that_comes_up_late_hears_of_a_renewed_lease_at_once() -> None:
+    clock = HandClock()
+    async with Rig(clock) as rig:
+        clock.move(MINUTE)
+        desk = desk_of(rig)
+        node, _ = await boot(rig, desk, after=lambda: clock.move(12 * MINUTE))
+        assert rig.loop.state.nodes[node].lease_until == clock.now().wall + rig.loop.policy.lease
 
 
 async def test_seats_of_nodes_that_are_gone_are_cleared_away() -> None:

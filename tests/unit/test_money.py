@@ -139,8 +139,9 @@ def test_a_lease_is_renewed_only_as_far_as_the_budget_carries() -> None:
     s.run()
     (name,) = s.job().nodes
     s.now = replace(s.now, wall=Instant(s.now.wall + 18 * MINUTE), market=Instant(s.now.market + 18 * MINUTE))
-    lease = s.tell(RenewLease(node=name))
-    assert lease - s.now.wall == 15 * MINUTE  # $6 are spent; $10 carry a quarter of an hour at twice the price
+    left = s.tell(RenewLease(node=name))
+    assert left == 15 * MINUTE  # $6 are spent; $10 carry a quarter of an hour at twice the price
+    assert s.state.nodes[name].lease_until == s.now.wall + left
 
 
 def test_a_budget_of_another_name_holds_nobody_else() -> None:

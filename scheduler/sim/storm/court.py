@@ -104,8 +104,9 @@ class Court:
     def _machines(self) -> None:
         for machine in self.storm.machines.values():
             row = self.storm.state.nodes.get(machine.node)
-            if machine.alive and row is not None and machine.granted > row.lease_until:
-                self.complain(f"{machine.node} holds a longer lease than the ledger granted")
+            proof = 0 if row is None else max(row.lease_until, self.storm.state.proofs_from) - self.storm.shift
+            if machine.alive and row is not None and machine.lease > proof:
+                self.complain(f"{machine.node} holds its lease until after its end is taken for a proof")
             if machine.alive and row is None and not machine.late and not machine.undead:
                 self.complain(f"{machine.node} lives and no row knows it")
 

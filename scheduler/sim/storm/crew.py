@@ -46,7 +46,10 @@ class Crew:
     def _hello(self, machine: Machine) -> None:
         machine.heard = True
         machine.orders.clear()  # a new session begins
-        self.storm.extend(machine, self.storm.tell(machine.agent.hello()))
+        left = self.storm.tell(machine.agent.hello())
+        if left <= self.storm.policy.lease // 2:  # as the desk does it
+            left = self.storm.tell(RenewLease(node=machine.node))
+        self.storm.extend(machine, left)
 
     def _report(self, machine: Machine) -> None:
         agent = machine.agent

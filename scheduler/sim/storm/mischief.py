@@ -108,7 +108,7 @@ class Mischief:
         by_node = self.storm.rng.random() < 0.7
         if by_node:
             machine.notice = self.storm.true + lead
-            machine.lease, machine.granted = min(machine.lease, machine.notice), min(machine.granted, deadline)
+            machine.lease = min(machine.lease, machine.notice)
             machine.agent.noticed = True
             machine.agent.drain()
         else:  # only the provider told, and it may be late

@@ -13,7 +13,6 @@ from typing import Any, Final
 from dsched.scheduler.core.effect import (
     CallLaunch,
     CallObserve,
-    CallRenew,
     CallTerminate,
     Effect,
     SendAlert,
@@ -192,9 +191,6 @@ class Storm(World):
                 for machine in [self.machines[ref] for ref in refs if ref in self.machines]:
                     if not machine.undead and not self.unlucky(0.5):
                         self.die(machine, "asked")
-            case CallRenew(ref=ref, until=until):
-                if ref in self.machines and not self.unlucky(0.3):
-                    self.extend(self.machines[ref], until)
             case CallObserve():
                 self._list()
             case SendAlert(id=alert):

@@ -43,7 +43,7 @@ class Machine:
     notice: int | None = None
     doom: int | None = None  # taken at this instant, though its agent heard no notice
     heard: bool = False  # in this incarnation of the daemon
-    granted: int = 0  # the end of its lease as the daemon wrote it, wall
+    welcomed: bool = False  # its agent has heard from the daemon: the launch's word of a lease is over
     orders: list[Any] = field(default_factory=list)  # waiting for its next poll, in order
 
     @property
@@ -122,7 +122,6 @@ class World:
                 self.true + (self.rng.randrange(20_000) if self.faults else 0),
                 Agent(f"{intent.id}.{index}"),
             )
-            machine.granted = intent.lease_until
             machine.late, machine.mute = late, self.unlucky(0.2)
             self.machines[ref] = machine
 
@@ -143,10 +142,11 @@ class World:
             machine.forgotten = self.unlucky(0.2)
             self._silence(machine)
 
-    def extend(self, machine: Machine, until: int) -> None:
-        """A lease is granted until this wall instant; the machine counts it on its boot clock."""
-        if machine.notice is None and until - self.shift > machine.lease:
-            machine.lease, machine.granted = until - self.shift, until
+    def extend(self, machine: Machine, left: int) -> None:
+        """So much is left of its lease; the machine counts it on its boot clock."""
+        until = self.true + left
+        if machine.notice is None and (until > machine.lease or not machine.welcomed):
+            machine.lease, machine.welcomed = until, True
 
     def seen(self, machine: Machine) -> SeenNode:
         return SeenNode(
