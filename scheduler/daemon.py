@@ -118,6 +118,7 @@ class Daemon:
             address=self.gate.address,
             pin=self.gate.pin,
             checkpoints=self.gate.checkpoints,
+            probed=self.gate.probed,
         )
         self.observers: dict[str, Observer] = {}
         self.market = Journal(config.state / FOLDER)

@@ -60,6 +60,11 @@ class Gate:
         """What is handed out to bare machines, by its digest."""
         return {agent_code().sha256: agent_code().data} if self._nodes.listen else {}
 
+    @property
+    def probed(self) -> tuple[str, ...]:
+        """Clouds whose machines must show their GPUs before ranks start."""
+        return FLAVOURS if self._nodes.probe else ()
+
     def checkpoints(self, job: str, provider: str) -> str:
         """Where a job saves that runs there and names no place of its own."""
         near = self._nodes.checkpoints.get(provider)

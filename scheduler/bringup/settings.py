@@ -26,6 +26,7 @@ class Nodes:
     certificate: str = ""  # PEM; "": made by openssl in the state directory
     key: str = ""
     code: tuple[str, ...] = ()  # more places that hold the agent's code, as folders: https://host/path
+    probe: bool = True  # no rank starts before as many GPUs answer as were bought; false: where GPUs are pretended
     checkpoints: Mapping[str, str] = field(default_factory=dict)  # cloud -> s3:// or gs:// folder near its machines
 
     def __post_init__(self) -> None:
@@ -85,6 +86,10 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(one, str) for one in value.values()):
             raise SettingsError(f"nodes: checkpoints = {value!r}: must be a table of texts, [nodes.checkpoints]")
         return dict(value)
+    if name == "probe":
+        if not isinstance(value, bool):
+            raise SettingsError(f"nodes: probe = {value!r}: must be true or false")
+        return value
     if not isinstance(value, str):
         raise SettingsError(f"nodes: {name} = {value!r}: must be a text")
     return value

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
+from ipaddress import ip_address
 from typing import Any, Final
 
-from dsched.scheduler.core.effect import TellCheckpoint, TellLeave, TellStart, TellStop
 from dsched.scheduler.core.message import (
     AgentHello,
     CheckpointSaved,
@@ -29,23 +28,20 @@ from dsched.scheduler.core.message import (
     RenewLease,
     SetupBroke,
 )
-from dsched.scheduler.core.snapshot import Intent, Job, Progress
+from dsched.scheduler.core.snapshot import Intent, Progress
 from dsched.scheduler.core.units import MINUTE, Instant, Millis
 from dsched.scheduler.engine.loop import Loop
+from dsched.scheduler.engine.orders import Scribe, Tell
 from dsched.scheduler.engine.paces import Paces
 from dsched.scheduler.log import log
 from dsched.scheduler.wire.agent import (
-    Control,
     Fact,
     Hello,
     Lease,
-    Leave,
     Order,
     Orders,
     Poll,
     Report,
-    Start,
-    Stop,
     Telemetry,
     UserData,
     Welcome,
@@ -58,9 +54,6 @@ HEARTBEAT: Final = Millis(10_000)
 BOOTSTRAP: Final = Millis(15 * MINUTE)  # a launch's secret opens a first session for so long; GPU machines boot in ten
 SILENT: Final = 2 * HEARTBEAT  # an agent that lives has polled within this
 WAIT_MAX: Final = Millis(30_000)  # of one long poll; proxies cut longer ones
-PORTS: Final = range(20_000, 30_000)  # rendezvous ports of gangs, below the ephemeral range
-
-Tell = TellStart | TellStop | TellCheckpoint | TellLeave
 
 
 @dataclass(slots=True)
@@ -72,6 +65,7 @@ class Seat:
     boot: str
     until: int = 0  # boot clock: its lease, granted for certain by an answer that is durable; rows may be ahead
     seq: int = 0
+    address: str = ""  # where its peers in the cloud find it, as its metadata service told
     orders: list[Order] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     reported: int = 0
@@ -82,14 +76,22 @@ class Desk:
     """Implements the API's Desk. `key` signs bootstrap secrets, nodes' keys and sessions, so none has to be stored.
 
     `address` and `pin`: where nodes call in, and the SHA-256 of the certificate that answers there, if one does.
-    `checkpoints`: from a job and a provider to the place where it saves there.
+    `checkpoints`: from a job and a provider to the place where it saves there. `probed`: providers whose GPUs are real.
     """
 
     def __init__(
-        self, loop: Loop, key: bytes, *, address: str, checkpoints: Callable[[str, str], str], pin: str = ""
+        self,
+        loop: Loop,
+        key: bytes,
+        *,
+        address: str,
+        checkpoints: Callable[[str, str], str],
+        pin: str = "",
+        probed: Collection[str] = (),
     ) -> None:
         self._loop, self._key = loop, key
-        self._address, self._pin, self._checkpoints = address, pin, checkpoints
+        self._address, self._pin = address, pin
+        self._scribe = Scribe(lambda: loop.state, self._address_of, checkpoints, probed)
         self._seats: dict[str, Seat] = {}
         self._paces = Paces()
         self._begun = loop.clock.now().wall  # who was heard before this daemon's start may be about to call again
@@ -120,6 +122,10 @@ class Desk:
     def _sign(self, *parts: str) -> str:
         return hmac.new(self._key, "\0".join(parts).encode(), sha256).hexdigest()
 
+    def _address_of(self, node: str) -> str:
+        seat = self._seats.get(node)
+        return seat.address if seat else ""
+
     # -- calls of agents -------------------------------------------------------------------------------------------
 
     async def hello(self, body: Hello) -> Welcome:
@@ -129,6 +135,7 @@ class Desk:
             del self._seats[gone]
         self._refuse_double(name, body["boot"])
         seat = self._seats[name] = Seat(name, self._sign("session", name, body["boot"]), body["boot"])
+        seat.address = _address(body["metadata"].get("address", ""))
         self._loop.state.heard[name] = self._loop.clock.now().wall
         groups = tuple(
             Group(job=g["job"], generation=g["generation"], state=g["state"], exits=g["exits"]) for g in body["running"]
@@ -301,56 +308,19 @@ class Desk:
         seat = self._seats.get(effect.node)
         if seat is None or len(seat.orders) >= ORDERS_MAX:
             return
-        order = self._order(effect, seat.seq + 1)
+        order = self._scribe.order(effect, seat.seq + 1)
         if order is not None:
             seat.seq += 1
             seat.orders.append(order)
             seat.wake.set()
 
-    def _order(self, effect: Tell, seq: int) -> Order | None:
-        match effect:
-            case TellStart():
-                return self._start(effect, seq)
-            case TellStop(job=job, generation=generation, grace=grace, why=why):
-                return Stop(kind="stop", seq=seq, job=job, generation=generation, grace_ms=grace, reason=why)
-            case TellCheckpoint(job=job, generation=generation, interval=int(interval)):
-                return Control(kind="control", seq=seq, job=job, generation=generation, interval_ms=interval)
-            case TellCheckpoint(job=job, generation=generation):
-                return Control(kind="control", seq=seq, job=job, generation=generation, checkpoint_now=True)
-            case TellLeave(grace=grace):
-                return Leave(kind="leave", seq=seq, grace_ms=grace)
 
-    def _start(self, effect: TellStart, seq: int) -> Start | None:
-        job = self._loop.state.jobs.get(effect.job)
-        node = self._loop.state.nodes.get(effect.node)
-        if job is None or node is None or job.generation != effect.generation:
-            return None  # outdated while it waited for the disk
-        spec = job.spec
-        start = Start(
-            kind="start",
-            seq=seq,
-            job=job.id,
-            generation=effect.generation,
-            run=spec.run,
-            setup=list(spec.setup),
-            env=dict(spec.env),
-            secrets=dict(spec.secrets),
-            bundle=spec.bundle,
-            ranks=list(effect.ranks),
-            world_size=effect.world_size,
-            master_addr="127.0.0.1",
-            master_port=PORTS[zlib.crc32(f"{job.id}/{effect.generation}".encode()) % len(PORTS)],
-            checkpoint=self._place(job, node.pool.provider),
-            resume="1" if effect.resume else "",
-            interval_ms=effect.interval,
-            drain_ms=spec.drain,
-            hang_ms=spec.hang,
-        )
-        before = self._place(job, job.checkpoint_at.partition("/")[0]) if job.checkpoint_at else start["checkpoint"]
-        return start if before == start["checkpoint"] else Start(**start, carry=before)
-
-    def _place(self, job: Job, provider: str) -> str:
-        return job.spec.checkpoint.uri or self._checkpoints(job.id, provider)
+def _address(told: str) -> str:
+    """It goes into the environment of ranks: an address, or nothing."""
+    try:
+        return str(ip_address(told))
+    except ValueError:
+        return ""
 
 
 def _millis(told: float | None) -> Millis | None:

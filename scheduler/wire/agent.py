@@ -50,7 +50,7 @@ class Hello(TypedDict):
     memory_mib: int
     gpus: list[str]  # names NVML told, or []
     running: list[RankGroup]  # what survived on this node (daemon restart): generations still alive
-    metadata: dict[str, str]  # instance id, zone, shape, as the metadata service told
+    metadata: dict[str, str]  # instance id, zone, shape, address within the cloud, as the metadata service told
 
 
 class RankGroup(TypedDict):
@@ -89,6 +89,7 @@ class Start(TypedDict):
     master_addr: str
     master_port: int
     checkpoint: str  # uri
+    gpus: NotRequired[int]  # that must answer here before the ranks start; absent: nobody looks
     carry: NotRequired[str]  # uri of another cloud's store, where the newest checkpoint lies
     resume: str  # "1" when an earlier generation ran
     interval_ms: int  # checkpoint interval

@@ -21,6 +21,8 @@ local = false
 observe_seconds = 0.5
 idle_seconds = 1.0
 prices_seconds = 1.0
+[nodes]
+probe = false
 [aws]
 regions = ["us-east-1"]
 shapes = ["g6.xlarge"]

@@ -231,6 +231,7 @@ def test_nodes_are_told_the_address_that_reaches_us() -> None:
         ({"listen": "0.0.0.0:7443"}, "cannot be called; say how nodes reach it: address"),
         ({"address": "a:1"}, "address without listen"),
         ({"listen": "a:1", "key": "k"}, "certificate and key belong together"),
+        ({"probe": "no"}, "must be true or false"),
         ({"code": ["ftp://a"]}, "folders such as https://"),
         ({"code": "https://a"}, "must be a list of texts"),
         ({"checkpoints": {"aws": "/disk"}}, "a folder such as s3://bucket/dsched"),
