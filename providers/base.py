@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from dsched.scheduler.core.market import Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
@@ -266,3 +266,21 @@ class NothingKnown:
 
 
 NOTHING: Final = NothingKnown()
+
+
+class Finding(NamedTuple):
+    """One line of a check-up."""
+
+    what: str  # "credentials", "permissions", "clock", "region us-east-1", ...
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    fix: str = ""  # a command
+
+
+@runtime_checkable
+class Doctored(Protocol):
+    """A provider that can look at itself: credentials, permissions, clock, reach, quotas, hints."""
+
+    async def doctor(self) -> list[Finding]:
+        """Within a few seconds, whatever is broken. Changes nothing, and raises nothing that a cloud did."""
+        ...

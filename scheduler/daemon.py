@@ -33,6 +33,7 @@ from dsched.scheduler.core.quota import read as read_quota
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import Instant
 from dsched.scheduler.doctor import checks, providers
+from dsched.scheduler.doctor import clouds as examined
 from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.backfill import Backfill, Step, recall
 from dsched.scheduler.engine.clock import clock_since
@@ -194,7 +195,8 @@ class Daemon:
         return {name: float(value) for name, value in (figures | market).items()}
 
     async def _checks(self) -> list[Check]:
-        return [*providers(self.control.health()["providers"]), *await asyncio.to_thread(checks, self.config.state)]
+        told = [*providers(self.control.health()["providers"]), *await asyncio.to_thread(checks, self.config.state)]
+        return told + await examined(self.observers.values(), self.loop.state)
 
     def _busy(self) -> str:
         behind = self.store.backlog

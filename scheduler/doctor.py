@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from dsched.providers.base import Finding
+from dsched.scheduler.core.snapshot import Orphan, State
+from dsched.scheduler.core.units import text
 from dsched.scheduler.store.database import linked
 from dsched.scheduler.wire.api import Check
 
+NAMED_MAX: Final = 5  # machines that one line names
 DISK_LEAST: Final = 1 << 30  # bytes: below that the next checkpoint of a small job may not fit
 
 
@@ -27,6 +32,66 @@ def _provider(name: str, told: Mapping[str, Any]) -> Check:
     if not told["ok"]:
         return Check(name=label, status="fail", message=told["why"], fix="dsched info")
     return Check(name=label, status="ok", message=f"answers; {told['nodes']} machines are ours", fix="")
+
+
+class Patient(Protocol):
+    """What is looked at of one provider: the engine's observer of it."""
+
+    name: str
+    limits_fault: str  # why quotas could not be asked, or ""
+
+    @property
+    def ailing(self) -> Mapping[str, str]: ...
+
+    async def examine(self) -> list[Finding]: ...
+
+
+async def clouds(patients: Iterable[Patient], state: State) -> list[Check]:
+    """All of them at once: the slowest takes some seconds, however many there are."""
+    known = list(patients)
+    found = await asyncio.gather(*(patient.examine() for patient in known))
+    lines = [
+        line
+        for one, told in zip(known, found, strict=True)
+        for line in cloud(one.name, told, one.ailing, one.limits_fault)
+    ]
+    return [*lines, *orphans(state)]
+
+
+def cloud(name: str, found: Iterable[Finding], ailing: Mapping[str, str], limits_fault: str) -> list[Check]:
+    """What a provider found when it looked at itself, and what its calls have met since."""
+    lines = [Finding(part, "warn", why, "dsched info") for part, why in ailing.items()]
+    if limits_fault:
+        lines.append(Finding("quotas", "warn", f"not known: {limits_fault}", f"dsched setup {name}"))
+    return [
+        Check(name=f"{name} {one.what}", status=one.status, message=one.message, fix=one.fix)
+        for one in [*found, *lines]
+    ]
+
+
+def orphans(state: State) -> list[Check]:
+    """Machines with our tag that no job claims: ended again and again, and paid for until they are gone."""
+    by_provider: dict[str, list[tuple[str, Orphan]]] = {}
+    for key, orphan in state.orphans.items():
+        by_provider.setdefault(orphan.pool.provider, []).append((key.partition(":")[2], orphan))
+    return [_orphans(name, found) for name, found in sorted(by_provider.items())]
+
+
+def _orphans(name: str, found: list[tuple[str, Orphan]]) -> Check:
+    burn = sum(orphan.rate for _, orphan in found)
+    refs = ", ".join(ref for ref, _ in found[:NAMED_MAX]) + (" ..." if len(found) > NAMED_MAX else "")
+    message = f"{len(found)} machines without a job burn ${text(burn)}/h while they are being ended: {refs}"
+    return Check(name=f"orphans {name}", status="warn", message=message, fix=end_of(name, found[0][0]))
+
+
+def end_of(provider: str, ref: str) -> str:
+    """The command that ends a machine by hand."""
+    place, _, machine = ref.partition("/")
+    if provider == "aws":
+        return f"aws ec2 terminate-instances --region {place} --instance-ids {machine}"
+    if provider == "gcp":
+        return f"gcloud compute instances delete {machine} --zone {place}"
+    return "dsched events"
 
 
 def _sqlite() -> Check:

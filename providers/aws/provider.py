@@ -14,6 +14,7 @@ import structlog
 
 from dsched.providers.aws import advice, compute, notices, prices, quotas, reserve
 from dsched.providers.aws.client import Account
+from dsched.providers.aws.doctor import examine
 from dsched.providers.aws.kept import Kept
 from dsched.providers.aws.region import Region
 from dsched.providers.aws.settings import Settings
@@ -21,6 +22,7 @@ from dsched.providers.base import (
     Ambiguous,
     Auth,
     Capacity,
+    Finding,
     Invalid,
     Known,
     Launch,
@@ -180,6 +182,15 @@ class AwsProvider:
                 self._limits[name] = answer
         return [limit for name in self._regions for limit in self._limits.get(name, ())]
 
+    async def doctor(self) -> list[Finding]:
+        first = next(iter(self._regions.values()))
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                shape = next(iter(await first.shapes()), "t3.micro")
+        except (ProviderError, TimeoutError):
+            shape = "t3.micro"
+        return await examine(self._account, self._settings, first.fleet.cluster, shape, self._limits)
+
     async def commitments(self) -> list[reserve.Commitment]:
         """Reserved instances and savings plans in force. Raises ProviderError."""
         return await reserve.commitments(self._account, tuple(self._regions))
@@ -275,6 +286,7 @@ class AwsProvider:
         return list(zip(regions, answers, strict=True))
 
     async def _interruption_classes(self) -> advice.Classes:
+        """The public document's, and what was imported where it tells nothing."""
         try:
             return {**self._known.buckets(self.name), **await self._classes.get()}
         except ProviderError:

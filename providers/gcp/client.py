@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from dsched.providers.base import Auth, ProviderError, Scope
+from dsched.providers.gcp import told
 from dsched.providers.gcp.errors import raised, retriable, translate
 from dsched.providers.gcp.names import CLUSTER, label, region
 from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, instant, last
@@ -37,6 +37,7 @@ BOOKINGS_S: Final = 300.0  # bookings begin and end by the day
 SKUS_S: Final = 25.0  # a page of the price list is megabytes
 COMPUTE: Final = "6F81-5844-456A"  # Compute Engine in the Billing Catalog
 BILLING: Final = "https://cloudbilling.googleapis.com"
+RESOURCES: Final = "https://cloudresourcemanager.googleapis.com"
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 ENDS: Final = (  # what ends a machine, and what began it
     "insert",
@@ -89,21 +90,21 @@ class Client:
     def get(self, zone: str, name: str) -> Machine:
         wanted = {"project": self._project, "zone": zone, "instance": name}
         return self._call(
-            "instances.get", lambda: _machine(self._api("Instances").get(request=wanted, **self._reading()))
+            "instances.get", lambda: told.machine(self._api("Instances").get(request=wanted, **self._reading()))
         )
 
     def machines(self, cluster: str) -> tuple[list[Machine], frozenset[str]]:
         """Every machine with our label, and the zones of our regions that could not be reached."""
         wanted, blind = f'labels.{CLUSTER}="{label(cluster)}"', set[str]()
         rows = self._aggregated("instances.aggregatedList", "Instances", "instances", wanted, blind)
-        return [_machine(row) for row in rows], frozenset(blind)
+        return [told.machine(row) for row in rows], frozenset(blind)
 
     def happenings(self, since: Instant) -> list[Happening]:
         """Beginnings and ends of machines since about then; older ones may be among them, a blind zone's are not."""
         kinds = " OR ".join(f'(operationType = "{kind}")' for kind in ENDS)
         wanted = f'{kinds} AND (insertTime > "{_utc(since, self._margin_h)}")'
         rows = self._aggregated("globalOperations.aggregatedList", "GlobalOperations", "operations", wanted, set())
-        found = [_happening(row) for row in rows if "/instances/" in row.target_link]
+        found = [told.happening(row) for row in rows if "/instances/" in row.target_link]
         if any(row.began < since - 2 * HOUR for row in found):
             self._margin_h = 0  # it compares instants, not text
         return found
@@ -112,12 +113,12 @@ class Client:
         """Those of our regions whose whole name matches. All of the world's would be tens of thousands of rows."""
         wanted = f'name eq "{pattern}"'
         rows = self._aggregated("machineTypes.aggregatedList", "MachineTypes", "machine_types", wanted)
-        return [_machine_type(row) for row in rows if region(last(row.zone)) in self._settings.regions]
+        return [told.machine_type(row) for row in rows if region(last(row.zone)) in self._settings.regions]
 
     def reservations(self) -> list[Held]:
         """Those that can be used now. A future reservation shows up here when its time has come, with its end."""
         rows = self._aggregated("reservations.aggregatedList", "Reservations", "reservations", "")
-        found = [_held(row) for row in rows if row.status == "READY" and row.specific_reservation.count]
+        found = [told.held(row) for row in rows if row.status == "READY" and row.specific_reservation.count]
         booked = self._booked() if found else {}
         return [booked[key](one) if (key := (one.zone, one.name)) in booked else one for one in found]
 
@@ -132,7 +133,7 @@ class Client:
                 rows = self._aggregated(
                     "futureReservations.aggregatedList", "FutureReservations", "future_reservations", ""
                 )
-                self._bookings = {key: add for row in rows for key, add in _bookings(row)}
+                self._bookings = {key: add for row in rows for key, add in told.bookings(row)}
             except Auth:
                 self._bookings = {}
         return self._bookings
@@ -174,10 +175,22 @@ class Client:
         }
         answer = self._advise("capacity_history", zone, capacity_history_request_resource=resource)
         return [
-            (instant(row.interval.start_time), instant(row.interval.end_time), _micro(row.list_price))
+            (instant(row.interval.start_time), instant(row.interval.end_time), told.micro(row.list_price))
             for row in answer.price_history
             if row.list_price.currency_code in ("", "USD")
         ]
+
+    def granted(self, permissions: Sequence[str]) -> tuple[set[str], str]:
+        """Those of them that we have in the project, and the date of the answer."""
+        plain = self._settings.endpoint if self._settings.endpoint.startswith("http://") else ""
+        base = self._settings.resource_endpoint or plain or RESOURCES
+        address = f"{base}/v1/projects/{self._project}:testIamPermissions"
+
+        def ask() -> tuple[set[str], str]:
+            answer = self._session().post(address, json={"permissions": list(permissions)}, timeout=READ_S)
+            return set(_json(answer).get("permissions", ())), answer.headers.get("Date", "")
+
+        return self._call("projects.testIamPermissions", ask)
 
     def skus(self) -> Iterator[Json]:
         """The public price list of Compute Engine, row by row."""
@@ -205,7 +218,8 @@ class Client:
     def _write(self, method: str, service: str, name: str, request: Json, *, timeout: float = WRITE_S) -> Progress:
         """Never repeated here: a repeat is the caller's, with the same request id."""
         return self._call(
-            method, lambda: _progress(getattr(self._api(service), name)(request=request, retry=None, timeout=timeout))
+            method,
+            lambda: told.progress(getattr(self._api(service), name)(request=request, retry=None, timeout=timeout)),
         )
 
     def _aggregated(
@@ -242,12 +256,7 @@ class Client:
         base = self._settings.billing_endpoint or BILLING
         wanted: Mapping[str, str | int] = {"pageSize": SKUS_PAGE, "pageToken": token}
         answer = self._session().get(f"{base}/v1/services/{COMPUTE}/skus", params=wanted, timeout=SKUS_S)
-        if answer.status_code != 200:
-            from google.api_core.exceptions import from_http_response
-
-            raise from_http_response(answer)  # type: ignore[no-untyped-call]
-        page: Json = answer.json()
-        return page
+        return _json(answer)
 
     def _reading(self) -> dict[str, Any]:
         from google.api_core.retry import Retry
@@ -296,6 +305,15 @@ class Client:
             self._made.clear()
 
 
+def _json(answer: Any) -> Json:
+    if answer.status_code != 200:
+        from google.api_core.exceptions import from_http_response
+
+        raise from_http_response(answer)  # type: ignore[no-untyped-call]
+    page: Json = answer.json()
+    return page
+
+
 def _widened(made: Any) -> Any:
     """Its session keeps ten connections; each more is made anew, with a warning, and thrown away."""
     from requests.adapters import HTTPAdapter
@@ -308,77 +326,3 @@ def _widened(made: Any) -> Any:
 def _utc(at: Instant, margin_h: int) -> str:
     """As UTC, less the margin."""
     return (datetime.fromtimestamp(at / 1_000, UTC) - timedelta(hours=margin_h)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-def _machine(row: Any) -> Machine:
-    return Machine(
-        name=row.name,
-        zone=last(row.zone),
-        status=row.status,
-        labels=dict(row.labels),
-        born=instant(row.creation_timestamp),
-    )
-
-
-def _happening(row: Any) -> Happening:
-    return Happening(
-        machine=last(row.target_link),
-        zone=last(row.zone),
-        kind=row.operation_type,
-        user=row.user,
-        began=instant(row.insert_time),
-        over=instant(row.end_time) if row.end_time else None,
-        failed=bool(row.error.errors),
-    )
-
-
-def _progress(row: Any) -> Progress:
-    return Progress(
-        operation=row.name,
-        zone=last(row.zone),
-        done=row.status.name == "DONE",
-        errors=tuple((one.code, one.message) for one in row.error.errors),
-    )
-
-
-def _machine_type(row: Any) -> MachineType:
-    chips = list(row.accelerators)
-    return MachineType(
-        name=row.name,
-        zone=last(row.zone),
-        vcpus=row.guest_cpus,
-        memory_mib=row.memory_mb,
-        chip=chips[0].guest_accelerator_type if chips else "",
-        chips=chips[0].guest_accelerator_count if chips else 0,
-        disks=row.bundled_local_ssds.partition_count,
-    )
-
-
-def _bookings(row: Any) -> Iterator[tuple[tuple[str, str], Callable[[Held], Held]]]:
-    """A booking in calendar mode takes its machines with it when it ends; any other only stops holding the place."""
-    end = instant(row.time_window.end_time) if row.time_window.end_time else None
-    calendar = row.reservation_mode == "CALENDAR"
-
-    def add(held: Held) -> Held:
-        ends = [at for at in (held.until, end if calendar else None) if at is not None]
-        return replace(held, until=min(ends, default=None), bound=calendar)
-
-    for name in row.status.auto_created_reservations:
-        yield (last(row.zone), last(name)), add
-
-
-def _micro(money: Any) -> int:
-    return int(money.units) * 1_000_000 + round(int(money.nanos) / 1_000)
-
-
-def _held(row: Any) -> Held:
-    specific = row.specific_reservation
-    return Held(
-        name=row.name,
-        zone=last(row.zone),
-        shape=last(specific.instance_properties.machine_type),
-        count=specific.count,
-        used=specific.in_use_count,
-        specific=row.specific_reservation_required,
-        until=instant(row.delete_at_time) if row.delete_at_time else None,
-    )

@@ -14,6 +14,7 @@ from dsched.providers.base import (
     Ambiguous,
     Auth,
     Capacity,
+    Finding,
     Invalid,
     Known,
     Launch,
@@ -28,6 +29,7 @@ from dsched.providers.base import (
 )
 from dsched.providers.gcp import compute, names
 from dsched.providers.gcp.client import Client
+from dsched.providers.gcp.doctor import examine
 from dsched.providers.gcp.errors import ALREADY, failed
 from dsched.providers.gcp.market import PriceBoard
 from dsched.providers.gcp.notices import News
@@ -66,6 +68,7 @@ class GcpProvider:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gcp")
         self._roll = Roll()
         self._board = PriceBoard(settings, self.client, self._run, known)
+        self._limits: list[AccountQuota] = []  # as they were told last
         self._longer = True  # until the service refuses to give a longer notice
         self._clearing: dict[NodeRef, asyncio.Task[None]] = {}  # disks of machines that are off
 
@@ -122,7 +125,11 @@ class GcpProvider:
         """What the project may run of accelerators in each region, less what others use. Raises ProviderError."""
         found = await asyncio.gather(*(self._run(self.client.limits, where) for where in self.settings.regions))
         rows = [limit for limits in found for limit in limits]
-        return quotas(rows, self._roll.nodes(), (await self._board.board()).gpus())
+        self._limits = quotas(rows, self._roll.nodes(), (await self._board.board()).gpus())
+        return self._limits
+
+    async def doctor(self) -> list[Finding]:
+        return await examine(self.settings, self.client, self._run, self._limits)
 
     def pasts(self) -> Sequence[str]:
         return self.settings.regions if self.settings.advice else ()

@@ -42,7 +42,7 @@ def quotas(limits: Iterable[Limit], nodes: Iterable[Node], gpus: Mapping[str, in
             continue  # the ordinary one says it all
         markets = _EITHER if shared else "spot" if metric.startswith(SPOT) else "on-demand"
         pattern = f"{PROVIDER}/{region}/{shapes}/{markets}"
-        quota = Quota(pattern, round(limit.limit), "gpus", f"{metric} in {region}")
+        quota = Quota(pattern, round(limit.limit), "gpus", metric)
         ours = sum(gpus.get(node.pool.shape, 0) for node in living if quota.covers(node.pool))
         others = max(0, round(limit.used) - ours)
         found.append(quota._replace(limit=max(0, quota.limit - others)))

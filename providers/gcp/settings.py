@@ -38,6 +38,7 @@ class Settings:
     tpus: bool = False  # offer TPU machines, too
     endpoint: str = ""  # of Compute Engine, where it is not the public one (private access, tests)
     billing_endpoint: str = ""
+    resource_endpoint: str = ""  # of the Resource Manager, which `dsched doctor` asks for permissions
 
     @property
     def run_s(self) -> int:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from dsched.providers.base import Ailing, Limited, Notice, NoticeKind, Provider, ProviderError
+from dsched.providers.base import Ailing, Doctored, Finding, Limited, Notice, NoticeKind, Provider, ProviderError
 from dsched.scheduler.core.message import NodesSeen, OffersSeen, QuotasSeen
 from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.units import MINUTE, Instant, Millis
@@ -18,6 +18,7 @@ from dsched.scheduler.engine.translate import noticed, seen
 from dsched.scheduler.log import log
 
 CALL_SECONDS: Final = 30.0  # beyond that the answer would be stale
+EXAMINE_SECONDS: Final = 12.0  # within what a command waits for the daemon
 LIMITS_EVERY: Final = Millis(
     15 * MINUTE
 )  # people raise quotas in days; others of the account start machines at any time
@@ -41,6 +42,16 @@ class Observer:
     def ailing(self) -> Mapping[str, str]:
         """Parts of the cloud that do not answer while others do, and why."""
         return self._provider.ailing if isinstance(self._provider, Ailing) else {}
+
+    async def examine(self) -> list[Finding]:
+        """What the provider finds when it looks at itself; nothing where it cannot. Raises nothing of a cloud's."""
+        if not isinstance(self._provider, Doctored):
+            return []
+        try:
+            async with asyncio.timeout(EXAMINE_SECONDS):
+                return await self._provider.doctor()
+        except (ProviderError, TimeoutError) as error:
+            return [Finding("check-up", "fail", str(error) or f"not over in {EXAMINE_SECONDS:.0f} s", "dsched info")]
 
     def look(self) -> None:
         self._nodes.set()

@@ -28,6 +28,10 @@ def refusal(call: Call, code: str, message: str = "", status: int = 400) -> Repl
         error = f"<Errors><Error><Code>{code}</Code><Message>{escape(message or code)}</Message></Error></Errors>"
         body = f"<?xml version='1.0'?><Response>{error}<RequestID>r</RequestID></Response>"
         return f"{status} Refused", [("Content-Type", "text/xml")], body.encode()
+    if call.service == "sts":
+        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(message or code)}</Message></Error>"
+        body = f"<ErrorResponse>{error}<RequestId>r</RequestId></ErrorResponse>"
+        return f"{status} Refused", [("Content-Type", "text/xml")], body.encode()
     body = json.dumps({"__type": code, "message": message or code})
     headers = [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-errortype", code)]
     return f"{status} Refused", headers, body.encode()

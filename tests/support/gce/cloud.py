@@ -93,6 +93,7 @@ class Gce:
     advice: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)  # (zone, shape) -> score, uptime
     history: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily preemption rate
     listed: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily spot price, USD
+    denied: set[str] = field(default_factory=set)  # permissions that the role lacks
     skus: list[Json] = field(default_factory=list)
     machines: dict[tuple[str, str], Machine] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)

@@ -250,6 +250,10 @@ def _skus(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
     return {"skus": rows, "nextPageToken": more.get("nextPageToken", "")}
 
 
+def _granted(front: FakeGce, _: Json, __: Json, body: Json) -> Json:
+    return {"permissions": [name for name in body["permissions"] if name not in front.cloud.denied]}
+
+
 Call = Callable[[FakeGce, Json, Json, Json], Json]
 _ROUTES: Final[tuple[tuple[str, str, Call], ...]] = (
     (rf"POST {Z}/instances", "instances.insert", _insert),
@@ -265,6 +269,7 @@ _ROUTES: Final[tuple[tuple[str, str, Call], ...]] = (
     (rf"GET {P}/regions/(?P<region>[^/]+)", "regions.get", _region),
     (rf"POST {P}/regions/[^/]+/advice/capacity", "advice.capacity", _capacity),
     (rf"POST {P}/regions/[^/]+/advice/capacityHistory", "advice.capacityHistory", _history),
+    (r"POST /v1/projects/[^/]+:testIamPermissions", "projects.testIamPermissions", _granted),
     (r"GET /v1/services/6F81-5844-456A/skus", "services.skus.list", _skus),
 )
 
