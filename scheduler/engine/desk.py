@@ -94,6 +94,7 @@ class Desk:
         self._scribe = Scribe(lambda: loop.state, self._address_of, checkpoints, probed)
         self._seats: dict[str, Seat] = {}
         self._paces = Paces()
+        self._shared: set[str] = set()  # launches on whose machines ranks have begun: their secret is known to users
         self._begun = loop.clock.now().wall  # who was heard before this daemon's start may be about to call again
 
     # -- what launches carry ---------------------------------------------------------------------------------------
@@ -133,6 +134,8 @@ class Desk:
         self._admit(name, body["secret"], body["boot"])
         for gone in self._seats.keys() - self._loop.state.nodes.keys():
             del self._seats[gone]
+        if self._shared:
+            self._shared &= {node.token for node in self._loop.state.nodes.values()}
         self._refuse_double(name, body["boot"])
         seat = self._seats[name] = Seat(name, self._sign("session", name, body["boot"]), body["boot"])
         seat.address = _address(body["metadata"].get("address", ""))
@@ -149,7 +152,8 @@ class Desk:
     def _admit(self, name: str, secret: str, boot: str) -> None:
         """By the node's own key; or by the launch's secret, in its time and for the node's first start alone.
 
-        Whoever runs on a machine, or may describe it, can read its user-data: once used, that is worth nothing.
+        Whoever runs on a machine, or may describe it, can read its user-data: once used, that is worth nothing. All
+        machines of a launch carry the same: once ranks have begun on one of them, it admits none of the others.
         """
         own = hmac.compare_digest(secret, self._sign("node", name))
         until, _, signature = secret.partition(".")
@@ -162,8 +166,14 @@ class Desk:
             return
         if node.boot not in ("", boot):
             raise Forbidden(f"the secret of {name} has been used")
+        if not node.boot and self._known_to_ranks(node.token):
+            raise Forbidden(f"the secret of {name} is known to the ranks beside it")
         if self._loop.clock.now().wall > int(until):
             raise Forbidden(f"the secret of {name} has expired")
+
+    def _known_to_ranks(self, token: str) -> bool:
+        """Whether ranks have run on a machine of this launch: on a living one, or on any since this daemon's start."""
+        return token in self._shared or any(n.generation for n in self._loop.state.nodes.values() if n.token == token)
 
     def _refuse_double(self, name: str, boot: str) -> None:
         """Whoever runs on a node may find its key there: it buys no second session beside a living one."""
@@ -309,6 +319,8 @@ class Desk:
         if seat is None or len(seat.orders) >= ORDERS_MAX:
             return
         order = self._scribe.order(effect, seat.seq + 1)
+        if isinstance(effect, TellStart):
+            self._shared.add(effect.node.rpartition(".")[0])
         if order is not None:
             seat.seq += 1
             seat.orders.append(order)

@@ -162,6 +162,21 @@ async def test_the_secret_of_a_launch_opens_one_session_and_its_key_the_later_on
     assert (await Agent(http, "ds-other.0", agent.key).call()).status_code == 403
 
 
+async def test_no_rank_can_speak_for_a_machine_of_its_launch_that_has_not_called_yet(
+    built: Office, http: httpx.AsyncClient
+) -> None:
+    two = {**SPEC, "gpus": {"type": ["H100"], "count": 16}}
+    assert (await http.post("/v1/jobs", json={"spec": two})).status_code == 201
+    first, second = await built.launch()
+    early = Agent(http, first, built.secret(first))
+    await early.hello()
+    assert (await http.post("/v1/jobs/j1/cancel")).status_code == 200
+    assert (await http.post("/v1/jobs", json={"spec": SPEC})).status_code == 201  # somebody else's, on the idle one
+    assert (await early.poll()).json()["orders"][-1]["kind"] == "start"
+    refused = await Agent(http, second, built.secret(second)).call()
+    assert (refused.status_code, "known to the ranks" in refused.text) == (403, True)
+
+
 async def test_a_secret_that_was_not_used_in_its_time_is_worth_nothing(built: Office, http: httpx.AsyncClient) -> None:
     assert (await http.post("/v1/jobs", json={"spec": SPEC})).status_code == 201
     (node,) = await built.launch()
