@@ -23,6 +23,7 @@ from dsched.scheduler.sim.world import World
 KINDS: Final[Mapping[str, Mishaps]] = MappingProxyType(
     {
         "one launch in five fails, seen after 1 to 3 min": Mishaps(refusal=0.2),
+        "and on-demand too, twice in a row at most": Mishaps(refusal=0.2, sure_refusal=0.2),
         "zones seen by a probe every 10 min": Mishaps(probe=600.0),
         "zones seen by a probe every 2 h": Mishaps(probe=7200.0),
         "changeover drawn from +-50 %": Mishaps(spread=0.5),
@@ -48,7 +49,7 @@ def hardships(one: Set, kind: str, *, seed: int) -> list[Hardship]:
     if one.single:
         world = one.priced(one.ratios[len(one.ratios) // 2])[0]
     alone = replace(one, worlds=one.worlds[:1])
-    worst = CHANGEOVERS[1] * (1.0 + mishaps.spread) + mishaps.fail[1]  # s until sure capacity makes progress
+    worst = CHANGEOVERS[1] * (1.0 + mishaps.spread) + mishaps.retry  # s until sure capacity makes progress
     can = [slack for slack in SLACKS if can_end(alone, slack, worst)]
     draws = [drawn for slack in can if (drawn := draw(alone, slack, PER_SLACK, seed))]
     if not draws:
@@ -65,7 +66,9 @@ def hardships(one: Set, kind: str, *, seed: int) -> list[Hardship]:
     longest = float(jobs.ticks.max() * world.gap)
     found = []
     for name in POLICIES:
-        policy = guarded(Patient(named(name)), margin=mishaps.fail[1], stretch=1.0 + mishaps.spread)
+        policy = guarded(
+            Patient(named(name)), margin=mishaps.fail[1], stretch=1.0 + mishaps.spread, retry=mishaps.retry
+        )
         ahead = Foresight(seen, world, horizon=longest, slack_max=longest - one.work, library=Library())
         got = replay(
             world, jobs, policy, foresee=ahead if name == "slack" else None, hazard=seen.factor, mishaps=mishaps

@@ -72,9 +72,16 @@ class Mishaps:
 
     seed: int = 0
     refusal: float = 0.0  # chance that a launch of spot that is there fails all the same
+    sure_refusal: float = 0.0  # chance that a launch of on-demand fails
+    sure_tries: int = 3  # of on-demand, after which a launch is granted in any case
     fail: tuple[float, float] = (60.0, 180.0)  # s until a launch is seen to fail, drawn evenly
     probe: float | None = None  # s between two looks at the zones; None: they are always seen
     spread: float = 0.0  # the changeover of each launch is drawn from +- this share
+
+    @property
+    def retry(self) -> float:
+        """s within which on-demand can be had, however many tries it takes."""
+        return (self.sure_tries - 1) * self.fail[1] if self.sure_refusal else 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +97,7 @@ class _Run:
     lost: Ints
     out: Outcomes
     refused: Floats  # [J, O] market s of the last refusal
+    tried: Ints  # [J] launches of on-demand that failed since the last that did not
     asleep: Floats  # [J] market s before which the policy does not want to be asked
     luck: np.random.Generator
     mishaps: Mishaps | None
@@ -151,6 +159,7 @@ def _begin(world: World, jobs: Jobs, mishaps: Mishaps | None) -> _Run:
             saved=np.zeros(count, np.int64),
         ),
         refused=np.full((count, options), -np.inf),
+        tried=np.zeros(count, np.int64),
         asleep=np.full(count, -np.inf),
         luck=np.random.default_rng(0 if mishaps is None else mishaps.seed),
         mishaps=mishaps,
@@ -270,8 +279,11 @@ def _move(run: _Run, now: Ints, tick: Ints, target: Ints, late: Floats) -> Bools
     run.running[now[leaves]] = IDLE
     run.warm_in[now[leaves]] = 0.0
     launches = ~leaves & (target != run.running[now])
-    failed: Bools = launches & ~_granted(run, tick, target)
-    run.refused[now[failed], target[failed]] = (tick * world.gap)[failed]
+    failed: Bools = launches & ~_granted(run, now, tick, target)
+    spot = target >= len(world.regions)
+    run.tried[now[launches & ~spot]] += 1
+    run.tried[now[launches & ~failed]] = 0
+    run.refused[now[failed & spot], target[failed & spot]] = (tick * world.gap)[failed & spot]
     waits = now[failed & (run.running[now] == IDLE)]
     if run.mishaps is not None:
         late[waits] += run.luck.uniform(*run.mishaps.fail, len(waits))
@@ -286,14 +298,16 @@ def _move(run: _Run, now: Ints, tick: Ints, target: Ints, late: Floats) -> Bools
     return failed
 
 
-def _granted(run: _Run, tick: Ints, target: Ints) -> Bools:
-    """[j] whether a launch there succeeds. On-demand always does."""
+def _granted(run: _Run, now: Ints, tick: Ints, target: Ints) -> Bools:
+    """[j] whether a launch there succeeds. On-demand always does in the end."""
     sure = len(run.world.regions)
     spot = target >= sure
     there = run.world.up[tick, np.maximum(target - sure, 0)]
-    if run.mishaps is not None and run.mishaps.refusal > 0:
-        there = there & (run.luck.random(len(target)) >= run.mishaps.refusal)
-    granted: Bools = ~spot | there
+    if run.mishaps is None:
+        return ~spot | there
+    luck = run.luck.random(len(target))
+    patient = run.tried[now] >= run.mishaps.sure_tries - 1
+    granted: Bools = np.where(spot, there & (luck >= run.mishaps.refusal), patient | (luck >= run.mishaps.sure_refusal))
     return granted
 
 

@@ -76,6 +76,7 @@ MISHAPS = st.one_of(
         Mishaps,
         seed=st.integers(0, 9),
         refusal=st.sampled_from([0.0, 0.3, 1.0]),
+        sure_refusal=st.sampled_from([0.0, 0.3, 1.0]),
         probe=st.sampled_from([None, 600.0, 7200.0]),
         spread=st.sampled_from([0.0, 0.5]),
     ),
@@ -89,10 +90,11 @@ def test_no_job_misses_its_deadline_whatever_the_policy_answers(
 ) -> None:
     world = market(seed, ticks=150, gap=GAP)
     stretch = 1.0 + (mishaps.spread if mishaps else 0.0)
-    wild = guarded(
-        Wild(np.random.default_rng(seed), moody), margin=mishaps.fail[1] if mishaps else 0.0, stretch=stretch
-    )
-    outcomes = replay(world, jobs(seed, world.ticks, slack * stretch, changeover * stretch), wild, mishaps=mishaps)
+    retry = mishaps.retry if mishaps else 0.0
+    margin = mishaps.fail[1] if mishaps else 0.0
+    wild = guarded(Wild(np.random.default_rng(seed), moody), margin=margin, stretch=stretch, retry=retry)
+    some = jobs(seed, world.ticks, slack * stretch, changeover * stretch + retry)
+    outcomes = replay(world, some, wild, mishaps=mishaps)
     assert not outcomes.missed.any()
 
 
@@ -220,3 +222,16 @@ def test_without_a_sure_option_the_policy_decides_alone(left: int) -> None:
     got = guarded(Wild(luck, 1.0)).choose(spots)
     assert not got.net[0]
     assert got.target[0] in (wish, -1)
+
+
+@pytest.mark.parametrize(("retry", "misses"), [(True, False), (False, True)])
+def test_the_promise_reckons_with_on_demand_that_comes_at_the_third_try_only(retry: bool, misses: bool) -> None:
+    """A job that waits to the last moment; without a stated `retry` the net would launch too late."""
+    world = market(3, ticks=150, gap=GAP)
+    mishaps = Mishaps(sure_refusal=1.0, fail=(180.0, 180.0))
+    length = np.full(4, 100)
+    some = Jobs(
+        start=np.arange(4), ticks=length, work=length * GAP / 2 - np.array([0, 60, 120, 350]), changeover=np.zeros(4)
+    )
+    waits = guarded(Fixed(-1), margin=180.0, retry=mishaps.retry if retry else 0.0)
+    assert replay(world, some, waits, mishaps=mishaps).missed.any() == misses

@@ -4,7 +4,7 @@ The rule is the safety net of "Can't Be Late" (Wu et al., NSDI 2024): with work 
 that does not run goes to on-demand while w + 2d still fits before the deadline (a spot try that dies must leave d),
 and a running spot is left only if even w + d would not fit afterwards. Here the options differ in speed, delay and
 price, and nobody looks again for up to a grain. What is kept true at every look, as long as there is a sure option
-(on-demand or reserved; its launches succeed):
+(on-demand or reserved; its launches succeed within `retry`):
 
     the job runs on a sure option and ends there in time, or
     some sure option would still end in time if it were launched now.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dsched.scheduler.core.deadline.cheapest import HOUR, at_running, cost_to_finish, is_running, least, sure
-from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Bools, Choices, DeadlinePolicy, Floats, Ints
+from dsched.scheduler.core.deadline.view import DOWN, IDLE, SPOT, Batch, Bools, Choices, DeadlinePolicy, Floats, Ints
 
 EARLY = 1e-6  # s: rounding of sums is no delay
 
@@ -41,12 +41,14 @@ class _Stand:
 class Guarded:
     """`inner` within the net. `margin`: s that a failing launch may cost before it is seen to fail.
 
-    `stretch`: how many times its stated length a changeover may take; the promise holds for that.
+    `stretch`: how many times its stated length a changeover may take; the promise holds for that. `retry`: s from the
+    first try to launch sure capacity until one succeeds, somewhere; the promise holds for that too.
     """
 
     inner: DeadlinePolicy
     margin: float = 0.0
     stretch: float = 1.0
+    retry: float = 0.0
 
     @property
     def name(self) -> str:
@@ -68,14 +70,14 @@ class Guarded:
         rows, column = np.arange(len(target)), np.maximum(target, 0)
         speed, fastest = at_running(batch, batch.speed), np.where(stand.sure, batch.speed, 0.0).max(axis=1)
         ends = stand.sure[rows, column] & (stand.ends[rows, column] <= stand.left + EARLY)
-        calm = ends | ((target == batch.running) & (batch.warm_in <= EARLY) & (speed >= fastest))
+        calm = ends | ((target == batch.running) & _gains(batch) & (speed >= fastest))
         spare = stand.left - stand.need - stand.delay  # s of idling before the net would end it
         idles = np.where(np.isfinite(spare), np.maximum(spare, batch.grain), np.inf)
         return batch.now + np.where(target == IDLE, idles, np.where(calm, np.inf, batch.grain))
 
     def _stand(self, batch: Batch) -> _Stand:
         running, calm = is_running(batch), sure(batch)
-        launch, work = batch.changeover * self.stretch, batch.left[:, None] / batch.speed
+        launch, work = self._launch(batch), batch.left[:, None] / batch.speed
         ends = work + np.where(running, batch.warm_in[:, None], launch)
         afresh = np.where(calm, work + launch, np.inf)
         left = batch.deadline - batch.now
@@ -90,13 +92,17 @@ class Guarded:
             running=running,
         )
 
+    def _launch(self, batch: Batch) -> Floats:
+        """[J, O] s from the first try until there is progress, at worst."""
+        return batch.changeover * self.stretch + np.where(batch.market != SPOT, self.retry, 0.0)
+
     def _safe(self, batch: Batch, stand: _Stand, want: Ints) -> Bools:
         """[J] whether the promise outlives the wish."""
         rows, column = np.arange(len(want)), np.maximum(want, 0)
         after = stand.left - batch.grain + EARLY
         idles = stand.need + stand.delay <= after
         unseen = np.maximum(batch.grain, self.margin)  # s until a launch that fails is known to have failed
-        tries = stand.need + batch.changeover[rows, column] * self.stretch <= stand.left - unseen + EARLY
+        tries = stand.need + self._launch(batch)[rows, column] <= stand.left - unseen + EARLY
         ends = stand.sure[rows, column] & (stand.ends[rows, column] <= stand.left + EARLY)
         return np.where(
             want == IDLE,
@@ -107,16 +113,24 @@ class Guarded:
     def _stays(self, batch: Batch, stand: _Stand) -> Bools:
         """[J] whether the job may go on where it runs for another grain. A warm one that is fast enough always may."""
         speed = at_running(batch, batch.speed)
-        warm = batch.warm_in <= EARLY
-        done = np.where(warm, speed * batch.grain, 0.0)
-        later = np.maximum(batch.left - done, 0.0)[:, None] / batch.speed + batch.changeover * self.stretch
+        gains, done = _gains(batch), np.where(batch.warm_in <= EARLY, speed * batch.grain, 0.0)
+        redone = np.where(gains, 0.0, done)[:, None] * self.stretch  # of that, should the job be interrupted then
+        later = np.maximum(batch.left - done, 0.0)[:, None] / batch.speed + self._launch(batch) + redone
         rescued = np.where(stand.sure & ~stand.running, later, np.inf).min(axis=1) <= stand.left - batch.grain + EARLY
         here = at_running(batch, stand.ends)
         ends_here = (at_running(batch, stand.sure.astype(np.float64)) > 0) & (here <= stand.left + EARLY)
         fastest = np.where(stand.sure, batch.speed, 0.0).max(axis=1)
-        lost = (stand.need > stand.left + EARLY) & (here <= stand.need)
-        stays: Bools = (warm & (speed >= fastest)) | rescued | ends_here | lost
+        lost = (stand.need - self.retry > stand.left + EARLY) & (
+            here <= stand.need
+        )  # even if a launch succeeds at once
+        stays: Bools = (gains & (speed >= fastest)) | rescued | ends_here | lost
         return stays
+
+
+def _gains(batch: Batch) -> Bools:
+    """[J] whether time brings a running job nearer to its end. What is not proved an interruption may take back."""
+    warm: Bools = batch.warm_in <= EARLY
+    return warm if batch.proved is None else warm & batch.proved
 
 
 def reserve(batch: Batch, afresh: Floats, left: Floats) -> Ints:
@@ -153,6 +167,6 @@ def rescue(batch: Batch, stand: _Stand) -> Ints:
     return np.where(here, batch.running, np.where(cheapest >= 0, cheapest, stand.first))
 
 
-def guarded(policy: DeadlinePolicy, *, margin: float = 0.0, stretch: float = 1.0) -> DeadlinePolicy:
+def guarded(policy: DeadlinePolicy, *, margin: float = 0.0, stretch: float = 1.0, retry: float = 0.0) -> DeadlinePolicy:
     """The policy with the deadline promise around it. See `Guarded` for the margins."""
-    return Guarded(policy, margin, stretch)
+    return Guarded(policy, margin, stretch, retry)
