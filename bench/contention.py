@@ -123,7 +123,7 @@ class Contest:
     def __init__(self, question: Question, policy: Policy) -> None:
         crowd = Crowd(question, policy, NOW)
         self.index = crowd.columns.index
-        self.free = crowd.had.astype(np.float64)  # [O]
+        self.free = crowd.shelf.had.astype(np.float64)  # [O]
         groups: defaultdict[int, list[Asked]] = defaultdict(list)
         for job in question.jobs:
             asked = crowd.asked(job)
@@ -250,4 +250,4 @@ def first_come(question: Question, policy: Policy) -> list[Placement]:
     crowd = Crowd(question, policy, NOW)
     for job in sorted(question.jobs, key=lambda job: job.submitted.market):
         crowd.place(crowd.asked(job))
-    return crowd.placements
+    return crowd.placements()

@@ -214,8 +214,7 @@ class Question:
         return Millis(round(wall * self.scale))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a job's gang runs next: all of it, in one pool."""
 
     job: str

@@ -28,7 +28,7 @@ def spoiled(question: Question, **changes: Any) -> Plan:
     """A right plan whose first placement is changed."""
     plan = solve(question)
     first, *rest = plan.placements
-    return replace(plan, placements=(replace(first, **changes), *rest))
+    return replace(plan, placements=(first._replace(**changes), *rest))
 
 
 def kinds(question: Question, plan: Plan) -> set[type]:

@@ -216,9 +216,9 @@ def test_a_placement_in_the_pool_where_a_gang_runs_keeps_its_machines() -> None:
     )
     larger = keep.kept(stage.state, row, chosen)
     assert (larger.reuse, larger.buy) == (row.nodes, 1)
-    smaller = keep.kept(stage.state, row, replace(chosen, nodes=1, buy=1))
+    smaller = keep.kept(stage.state, row, chosen._replace(nodes=1, buy=1))
     assert (smaller.reuse, smaller.buy) == (row.nodes[:1], 0)
-    assert keep.kept(stage.state, row, replace(chosen, nodes=2, buy=2)).buy == 2  # who moves within a pool wants others
+    assert keep.kept(stage.state, row, chosen._replace(nodes=2, buy=2)).buy == 2  # who moves within a pool wants others
 
 
 # -- options ---------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def kept(state: State, job: Job, chosen: Placement) -> Placement:
         return chosen
     others = tuple(name for name in chosen.reuse if name not in mine)
     reuse = (*mine, *others)[: chosen.nodes]
-    return replace(chosen, reuse=reuse, buy=chosen.nodes - len(reuse))
+    return chosen._replace(reuse=reuse, buy=chosen.nodes - len(reuse))
 
 
 def survivors(state: State, job: Job, nodes_max: int) -> tuple[str, ...]:

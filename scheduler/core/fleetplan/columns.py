@@ -66,6 +66,7 @@ class Columns:
         shapes: dict[Shape, int] = {}
         spots: dict[Spot, int] = {}
         shape_of: dict[int, int] = {}  # shapes are compared by identity first: hashing one takes a microsecond
+        spot_of: dict[tuple[str, str, str], int] = {}  # many offers are of one zone: its names are put together once
         shape, spot = [], []
         for offer in rows:
             number = shape_of.get(id(offer.shape))
@@ -73,8 +74,12 @@ class Columns:
                 number = shape_of[id(offer.shape)] = shapes.setdefault(offer.shape, len(shapes))
             shape.append(number)
             pool = offer.pool
-            place = Spot(f"{pool.provider}/{pool.zone}", f"{pool.provider}/{pool.region}")
-            spot.append(spots.setdefault(place, len(spots)))
+            zone = (pool.provider, pool.region, pool.zone)
+            number = spot_of.get(zone)
+            if number is None:
+                place = Spot(f"{pool.provider}/{pool.zone}", f"{pool.provider}/{pool.region}")
+                number = spot_of[zone] = spots.setdefault(place, len(spots))
+            spot.append(number)
         quotes = [offer.quote for offer in rows]
         return cls(
             offers=offers,

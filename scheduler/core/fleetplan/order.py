@@ -21,20 +21,20 @@ from dsched.scheduler.core.units import HOUR, Moment
 _NEVER: Final = math.inf
 
 
-def crowded(
-    jobs: Sequence[Job], regrets: Sequence[float], works: Sequence[float | None], policy: Policy, now: Moment
-) -> Ints:
+def crowded(jobs: Sequence[Job], regrets: Sequence[float], works: Sequence[float], policy: Policy, now: Moment) -> Ints:
     """The places of a crowd's jobs in the order of service. [J]
 
-    `regrets`: micro-dollars that coming late would cost each; `works`: hours.
+    `regrets`: micro-dollars that coming late would cost each; `works`: hours, 0 where they are not known.
     """
-    regret, hours = np.array(regrets, np.float64), np.array([work or 0.0 for work in works], np.float64)
-    due = np.array([_NEVER if job.spec.deadline is None else job.spec.deadline for job in jobs], np.float64)
+    regret, hours = np.array(regrets, np.float64), np.array(works, np.float64)
+    deadlines = [job.spec.deadline for job in jobs]
+    due = np.array([_NEVER if deadline is None else deadline for deadline in deadlines], np.float64)
     came = np.array([job.submitted.market for job in jobs], np.int64)
     urgent = due - now.market - hours * HOUR < policy.urgent  # the others can wait their turn and still make theirs
     regret[now.market - came >= policy.patience] = np.inf
     regret[urgent] = 0.0
-    ranks = np.array([rank(job) for job in jobs], np.int64).reshape(-1, 2)
-    by_name = np.array(sorted(range(len(jobs)), key=lambda at: jobs[at].id), np.int64)
-    keys = (came, -regret, np.where(urgent, due, np.inf), ranks[:, 1], ranks[:, 0])
+    priority, moving = zip(*map(rank, jobs), strict=True) if jobs else ((), ())
+    names = [job.id for job in jobs]
+    by_name = np.array(sorted(range(len(jobs)), key=names.__getitem__), np.int64)
+    keys = (came, -regret, np.where(urgent, due, np.inf), np.array(moving, np.int64), np.array(priority, np.int64))
     return by_name[np.lexsort([key[by_name] for key in keys])]

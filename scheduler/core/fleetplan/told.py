@@ -35,7 +35,8 @@ class Told(Mapping[str, Report]):
         self._jobs: dict[str, Job] = {}
         self._made: dict[str, Report] = {}
         self._fields: dict[tuple[object, ...], Field] = {}
-        self._stock, self._taken = Stock.of(question), 0
+        self._stock: Stock | None = None
+        self._taken = 0  # of the placements, from the stock
 
     def __getitem__(self, id: str) -> Report:
         first = self._same.get(id, id)
@@ -54,10 +55,11 @@ class Told(Mapping[str, Report]):
             self._jobs = {job.id: job for job in self._question.jobs}
         job = self._jobs[id]
         field = self._field(job)
-        shortlist = shortlist_of(job, field, self._stock_at(before))
+        stock = self._stock_at(before)
+        shortlist = shortlist_of(job, field, stock)
         placed = self._placements[before] if before < len(self._placements) else None
         if placed is None or placed.job != id:
-            chosen = shortlist.choose(self._stock, late=holds_work(job))
+            chosen = shortlist.choose(stock, late=holds_work(job))
             assert chosen is None, f"{id} was refused, and {chosen} fits"
         else:
             chosen = shortlist.at(placed.pool.id)
@@ -71,7 +73,7 @@ class Told(Mapping[str, Report]):
         return self._fields[key]
 
     def _stock_at(self, before: int) -> Stock:
-        if before < self._taken:
+        if self._stock is None or before < self._taken:
             self._stock, self._taken = Stock.of(self._question), 0
         for placement in self._placements[self._taken : before]:
             self._stock.take(placement)
