@@ -66,7 +66,7 @@ def play(settings: Settings, tell: Tell) -> Record:
     began = time.monotonic()
     state = settings.folder / "state"
     straight = settings.folder / "straight"
-    with _daemon(settings, state) as daemon, straight_run(settings, straight):
+    with daemon_process(settings, state) as daemon, straight_run(settings, straight):
         client = connect(state, daemon)
         name = _submit(client, settings)
         tell(f"submitted {name}: {settings.steps} steps of a small decoder")
@@ -82,7 +82,7 @@ def play(settings: Settings, tell: Tell) -> Record:
 
 
 @contextmanager
-def _daemon(settings: Settings, state: Path) -> Iterator[subprocess.Popen[bytes]]:
+def daemon_process(settings: Settings, state: Path) -> Iterator[subprocess.Popen[bytes]]:
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "dsched.scheduler.daemon", "--state", str(state)]
     command += ["--seed", str(settings.seed), "--scale", str(settings.scale)]
@@ -127,9 +127,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def connect(state: Path, daemon: subprocess.Popen[bytes]) -> Client:
+def connect(state: Path, daemon: subprocess.Popen[bytes], seconds: float = READY_SECONDS) -> Client:
     client = Client(str(state / "api.sock"))
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if daemon.poll() is not None:
             raise DemoError(f"the daemon ended with {daemon.returncode}; see {state.parent / 'daemon.log'}")
@@ -139,7 +139,7 @@ def connect(state: Path, daemon: subprocess.Popen[bytes]) -> Client:
         except ClientError:
             pass
         time.sleep(LOOK_SECONDS)
-    raise DemoError(f"the daemon was not ready in {READY_SECONDS:.0f} s; see {state.parent / 'daemon.log'}")
+    raise DemoError(f"the daemon was not ready in {seconds:.0f} s; see {state.parent / 'daemon.log'}")
 
 
 def node_processes(state: Path) -> list[int]:

@@ -42,6 +42,7 @@ from dsched.scheduler.demo.proof import losses
 from dsched.scheduler.wire.api import Attempt, Bill, Event, Job
 
 LOSE_AT: Final = 0.4  # of the way: far enough to have something to lose
+READY_SECONDS: Final = 60.0  # both cloud libraries are loaded first; a few seconds on an idle machine
 LEFT_SECONDS: Final = 15.0  # from the job's end until its last machine has gone, at the longest
 _SETTINGS: Final = """\
 local = false
@@ -79,7 +80,7 @@ def play(settings: Settings, tell: Tell) -> Record:
         tell("two fake clouds: EC2, SQS and S3 by moto; Compute Engine and Cloud Storage by a fake")
         os.environ.update(clouds.told["environment"])  # the losses are read from the buckets
         with _daemon(settings, state, clouds) as daemon:
-            client = connect(state, daemon)
+            client = connect(state, daemon, READY_SECONDS)
             name = _submit(client, settings, clouds)
             tell(f"submitted {name}: {settings.steps} steps of a small decoder")
             record = _watch(client, clouds, name, settings, tell, began)
