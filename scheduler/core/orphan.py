@@ -1,7 +1,7 @@
 """Machines that carry our tag and that no row claims: ended, for ever, every time they are seen, and paid for.
 
 They come of launches that took effect after everybody had given up on them, or of a database that was restored. What is
-remembered of one is not durable: after a restart it is found again.
+remembered of one is not durable: after a restart it is found again, and the store tells which rows closed a bill.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ def found(draft: Draft, provider: str, machine: SeenNode) -> None:
 
 def outlived(draft: Draft, node: Node, since: Instant) -> None:
     """Its lease has proved it quiet and closed its bill; should it be seen alive all the same, it is paid from then."""
-    if not node.ref:
-        return
-    orphan = Orphan(
+    if node.ref:
+        draft.learn(draft.state.outlived, key_of(node.pool.provider, node.ref), of(node, since))
+
+
+def of(node: Node, since: Instant) -> Orphan:
+    """The machine of a row whose bill was closed then."""
+    return Orphan(
         node=node.id,
         pool=node.pool,
         since=since,
@@ -49,7 +53,6 @@ def outlived(draft: Draft, node: Node, since: Instant) -> None:
         source=node.rate_source,
         quoted=node.rate_at,
     )
-    draft.learn(draft.state.outlived, key_of(node.pool.provider, node.ref), orphan)
 
 
 def _remember(draft: Draft, key: str, machine: SeenNode) -> None:

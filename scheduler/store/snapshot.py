@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from dsched.scheduler.core import orphan
 from dsched.scheduler.core.hold import KIND
 from dsched.scheduler.core.snapshot import ENDED_KEPT, State
 from dsched.scheduler.core.state import TERMINAL, IntentState, JobState, NodeState
@@ -28,6 +29,7 @@ def load(connection: Connection) -> State:
     try:
         for table, rest in _WORKING_SET.items():
             _read(connection, state, table, rest)
+        _read_outlived(connection, state)
         _read_counters(connection, state)
         for key, body in connection.execute("SELECT key, body FROM progress"):
             if key in state.jobs:
@@ -46,6 +48,12 @@ _RECENT: Final = (
     f"SELECT rowid FROM job WHERE state IN ({_names(TERMINAL)}) "  # noqa: S608
     f"ORDER BY ended DESC LIMIT {ENDED_KEPT}"
 )
+OUTLIVED_KEPT: Final = 2_000  # nodes looked at, the newest: some milliseconds of a start
+_OUTLIVED: Final = (
+    "SELECT body FROM node WHERE rowid > (SELECT max(rowid) FROM node) - ? "
+    f"AND state = '{NodeState.GONE}' AND json_extract(body, '$.ended_by') = 'lease' "
+    "AND json_extract(body, '$.ref') <> ''"
+)
 _OPEN: Final = _names({IntentState.PENDING, IntentState.SENT, IntentState.AMBIGUOUS})
 
 _WORKING_SET: Final = {
@@ -63,6 +71,13 @@ _WORKING_SET: Final = {
 def _read(connection: Connection, state: State, table: str, rest: str) -> None:
     for key, body in connection.execute(f"SELECT key, body FROM {table} {rest} ORDER BY rowid"):  # noqa: S608
         state.put(table, key, decode_row(table, body))
+
+
+def _read_outlived(connection: Connection, state: State) -> None:
+    """Machines whose lease has closed their bill: one that is seen alive all the same is paid from there, not twice."""
+    for (body,) in connection.execute(_OUTLIVED, (OUTLIVED_KEPT,)):
+        node = decode_row("node", body)
+        state.outlived[orphan.key_of(node.pool.provider, node.ref)] = orphan.of(node, node.ended)
 
 
 def _read_counters(connection: Connection, state: State) -> None:

@@ -8,6 +8,8 @@ from dsched.scheduler.core.effect import CallTerminate
 from dsched.scheduler.core.message import SeenNode
 from dsched.scheduler.core.snapshot import LedgerEntry
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Instant, Moment, price
+from dsched.scheduler.store.log import Log
+from dsched.scheduler.store.snapshot import load
 from tests.support.stage import Stage, offer, pool
 
 CHEAP = "us-east-1a"
@@ -105,3 +107,23 @@ def test_a_machine_that_ends_with_its_lease_leaves_no_orphan_behind() -> None:
     s.list(dead(machine, s.now.market))
     assert s.state.outlived == {}
     assert not [entry for entry in entries(s) if entry.kind == "orphan"]
+
+
+def test_a_machine_that_outlives_its_lease_is_paid_once_although_the_daemon_starts_anew_meanwhile() -> None:
+    s = Stage(offer(CHEAP, 20.0))
+    s.run()
+    (name,) = s.job().nodes
+    row = s.state.nodes[name]
+    s.wait(s.policy.lease + s.terms.proof_margin + 1)
+    log = Log.in_memory()
+    log.append(s.events)
+    booked = s.state.budgets["default"].spent
+    s.state = load(log.connection)
+    s.offers(offer(CHEAP, 20.0, at=s.now.market))
+    s.list(s.seen(row))
+    assert s.asked(CallTerminate)
+    passes(s, HOUR)
+    s.list(dead(s.seen(row), s.now.market))
+    entry = entries(s)[-1]
+    assert (entry.kind, entry.start, entry.end) == ("orphan", row.lease_until, s.now.market)
+    assert s.state.budgets["default"].spent == booked + entry.owed
