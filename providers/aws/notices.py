@@ -23,7 +23,7 @@ NOTICE: Final = Millis(120_000)  # from EC2's warning to the end of the machine
 BATCH: Final = 10  # the most that SQS hands out at a time
 PAUSE_S: Final = (0.5, 30.0)  # first and longest after a failure
 ENDS: Final = ("shutting-down", "terminated", "stopped")
-_KINDS: Final = {
+KINDS: Final = {
     "EC2 Spot Instance Interruption Warning": NoticeKind.INTERRUPT,
     "EC2 Instance Rebalance Recommendation": NoticeKind.REBALANCE,
     "EC2 Instance State-change Notification": NoticeKind.GONE,
@@ -107,7 +107,7 @@ def notice_from(body: str, region: str, now: Instant) -> Notice | None:
     """None for what is no hint: a machine that begins to run, or a message of somebody else."""
     try:
         event = json.loads(body)
-        kind, detail = _KINDS[event["detail-type"]], event["detail"]
+        kind, detail = KINDS[event["detail-type"]], event["detail"]
         ref = ref_of(str(event.get("region") or region), str(detail["instance-id"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -43,6 +43,7 @@ COMMANDS: Final = (
     Entry("backtest", "Rehearse", "dsched.scheduler.backtest", "My last days under other rules.", process=True),
     Entry("demo", "Set up", "dsched.scheduler.demo", "A real job, a real kill, on this machine.", process=True),
     Entry("daemon", "Set up", "dsched.scheduler.daemon", "Run the service in the foreground.", process=True),
+    Entry("setup", "Set up", "dsched.scheduler.setup", "A cloud's role, rules and queues, as files.", process=True),
     Entry("doctor", "Set up", _CLI + "doctor", "Check this host and the daemon; prints each fix."),
     Entry("db", "Set up", "dsched.scheduler.db", "Check, back up or restore the database.", process=True),
     Entry("journal", "Set up", "dsched.scheduler.journal", "The market as it was seen, as traces.", process=True),

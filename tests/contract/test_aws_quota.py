@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from dsched.providers.aws import setup
 from dsched.providers.aws.provider import AwsProvider
 from dsched.providers.aws.settings import Settings
-from dsched.providers.base import Ambiguous
+from dsched.providers.base import Ambiguous, NoticeKind
 from dsched.scheduler import pricebook, pricefile
 from dsched.scheduler.core.market import Market, Quote
 from dsched.scheduler.core.units import Instant, Millis, price
@@ -101,3 +103,21 @@ async def test_an_imported_price_goes_before_an_older_one_of_the_catalog_and_aft
     assert quote is not None
     assert (quote.price, quote.source) == (price(0.7), "imported")
     assert now - quote.at > 30 * 86_400_000  # as old as it is
+
+
+async def test_the_stack_that_setup_writes_carries_an_interruption_to_us_and_not_a_start(world: AwsWorld) -> None:
+    stacks = world.client("cloudformation")
+    queue = f"dsched-{world.cluster}"
+    template = setup.yaml(setup.notices_stack(queue))
+    await asyncio.to_thread(stacks.create_stack, StackName=queue, TemplateBody=template)
+    try:
+        provider = world.provider(queue=queue)
+        events = provider.events()
+        hint = asyncio.ensure_future(anext(events))
+        [node] = await provider.launch(want(world, "a"))
+        await world.interrupt(node.ref, notice=True)
+        told = await asyncio.wait_for(hint, 30)
+        assert (told.kind, told.ref) == (NoticeKind.INTERRUPT, node.ref)
+        await events.aclose()  # type: ignore[attr-defined]
+    finally:
+        await asyncio.to_thread(stacks.delete_stack, StackName=queue)
