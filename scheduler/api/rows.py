@@ -10,7 +10,7 @@ import msgspec
 
 from dsched.scheduler.core.asking import remaining_hours
 from dsched.scheduler.core.ledger import open_charge
-from dsched.scheduler.core.progress import seconds_left, speed_here
+from dsched.scheduler.core.progress import speed_here, standing
 from dsched.scheduler.core.snapshot import Job, Node, Progress, State, live
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, Charge, Instant, Moment, text, to_micro_usd
@@ -183,7 +183,7 @@ def _slack_s(state: State, job: Job, remaining: float | None, now: Moment) -> fl
         return None
     if remaining is None:
         hours = remaining_hours(state, job)
-        remaining = None if hours is None else seconds_left(state, job, hours, now, speed_here(state, job))
+        remaining = None if hours is None else standing(state, job, hours, now, speed_here(state, job)).left
     if remaining is None:
         return None
     return (job.spec.deadline - now.market) / 1e3 - remaining

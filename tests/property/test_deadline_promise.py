@@ -28,6 +28,14 @@ def test_nor_where_nobody_tells_what_can_be_had() -> None:
         assert world.finished <= WITHIN[seed] * 3_600_000, seed
 
 
+def test_nor_a_job_that_tells_nothing_and_saves_nothing() -> None:
+    """In a calm market, where there is much to lose."""
+    for seed in range(6):
+        world = Unkind(seed, work=10, within=14, policy="slack", mute=True, falls=0.003).play()
+        assert world.finished is not None, seed
+        assert world.finished <= 14 * 3_600_000, seed
+
+
 def test_without_the_net_the_same_markets_cost_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the test above proves nothing."""
     monkeypatch.setattr(rule, "guarded", lambda inner, **_: inner)

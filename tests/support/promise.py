@@ -37,6 +37,8 @@ class Unkind:
     restarts: bool = True
     blackouts: bool = True
     tells: bool = True  # what is free; real clouds do not
+    falls: float = 0.02  # chance in a minute that a zone that is up goes down
+    mute: bool = False  # the job tells no step and saves nothing: whatever stops it takes back all
     finished: int | None = None
     done: float = 0.0  # minutes of work, as the job knows it
     saved: float = 0.0
@@ -63,7 +65,7 @@ class Unkind:
             spec(
                 duration=Millis(round(self.work * HOUR)),
                 deadline=Instant(begun + round(self.within * HOUR)),
-                steps=STEPS,
+                steps=None if self.mute else STEPS,
             )
         )
         for minute in range(round(self.within * 60) + 120):
@@ -93,7 +95,7 @@ class Unkind:
 
     def market(self, minute: int) -> None:
         for zone in ZONES:
-            if self.rng.random() < (0.02 if self.up[zone] else 0.01):
+            if self.rng.random() < (self.falls if self.up[zone] else 0.01):
                 self.up[zone] = not self.up[zone]
         dark = self.blackouts and 120 <= minute % 700 < 420
         if minute % 5 == 0 and not dark:
@@ -124,7 +126,7 @@ class Unkind:
         """Boots end; spot of a pool that is down is taken."""
         state = self.stage.state
         for node in list(state.nodes.values()):
-            if node.id in self.boots and self.boots[node.id] <= minute and node.state is NodeState.BOOTING:
+            if node.state is NodeState.BOOTING and self.boots.setdefault(node.id, minute + BOOT) <= minute:
                 self.stage.hello(node.id)
         for node in list(state.nodes.values()):
             if node.id not in state.nodes or not node.ref:
@@ -156,13 +158,16 @@ class Unkind:
             return
         self.done += 1.0
         step = min(STEPS, int(self.done / (self.work * 60) * STEPS))
-        self.stage.state.progress["j1"] = Progress(step=step, steps=STEPS)
+        if not self.mute:
+            self.stage.state.progress["j1"] = Progress(step=step, steps=STEPS)
         if minute % 10 == 0:
             self.save(step)
         if step >= STEPS:
             self.stage.exit(0)
 
     def save(self, step: int) -> None:
+        if self.mute:
+            return
         self.saved = self.done
         self.stage.saved(step)
 

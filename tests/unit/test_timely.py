@@ -199,6 +199,31 @@ def test_a_slow_gang_of_a_job_that_tells_no_steps_is_not_believed_done_before_it
     assert seen.observation.job.left / HOUR * 1000 == pytest.approx(10 - 6 * speed)
 
 
+@pytest.mark.parametrize(("ran", "left"), [(9, 1.0), (10, 1 / 60), (11, 1.0), (12, 2.0)])
+def test_what_outlives_its_duration_is_not_believed_done(ran: int, left: float) -> None:
+    """It still runs, which is the only proof there is: it is expected to need as long again as it is late."""
+    s = stage(offer(A, 10.0), on_demand())
+    s.run(replace(wish(work=10, within=100), steps=None))
+    later(s, ran, offer(A, 10.0), on_demand())
+    seen = look(s.state, s.job(), ask(s.state, [s.job()], s.policy, s.now), s.policy, s.now)
+    assert seen is not None
+    assert seen.observation.job.left / 3600 == pytest.approx(left)
+
+
+@pytest.mark.parametrize("told", [None, 1000], ids=["no steps", "steps that nobody tells"])
+def test_spot_is_left_while_all_that_is_not_proved_can_be_done_again(told: int | None) -> None:
+    market = [offer(A, 10.0), on_demand()]
+    s = stage(*market)
+    s.run(replace(wish(work=10, within=16), steps=told))
+    for _ in range(10 * 6):
+        s.wait(10 * MINUTE)
+        s.offers(*market)
+        if pool(s) == SURE:
+            break
+    assert pool(s) == SURE
+    assert s.now.market + 10 * HOUR < (s.job().spec.deadline or 0) < s.now.market + 12 * HOUR
+
+
 def test_a_notice_buys_the_replacement_before_the_kill() -> None:
     s = stage(offer(A, 10.0), offer(B, 12.0), on_demand())
     s.run(wish(work=10, within=20))

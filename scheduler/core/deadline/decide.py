@@ -96,6 +96,7 @@ def batch(observation: Observation) -> Batch:
         market=np.array([[CODE[option.market] for option in options]]),
         region=np.array([[regions.index(option.region) for option in options]]),
         outlook=observation.outlook,
+        proved=np.array([job.proved]),
     )
 
 

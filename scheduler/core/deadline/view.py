@@ -57,6 +57,7 @@ class JobView:
     warm_in: float = 0.0  # s until the running option makes progress; 0: it does
     lost: str | None = None  # the region whose option was interrupted last
     budget_left: float | None = None  # $
+    proved: bool = True  # it tells its progress; else an interruption may take back all that `left` counts as done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,7 @@ class Batch:
     market: Ints  # SPOT, ON_DEMAND, RESERVED
     region: Ints
     outlook: Any = None
+    proved: Bools | None = None  # [J]; None: all are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

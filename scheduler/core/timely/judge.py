@@ -59,7 +59,12 @@ def judge(state: State, job: Job, question: Question, policy: Policy, now: Momen
     ahead, wanted = _foreseen(state, seen, policy)
     soon = wanted is not None and wanted.base not in state.unforeseen
     observation = replace(seen.observation, outlook=ahead and ahead.outlook)
-    terms = Terms(rework=seen.uncommitted, hold=held(state, job, policy, now), foreseen=ahead is not None, soon=soon)
+    terms = Terms(
+        rework=seen.uncommitted if seen.observation.job.proved else 0.0,  # else nobody knows that it will be saved
+        hold=held(state, job, policy, now),
+        foreseen=ahead is not None,
+        soon=soon,
+    )
     return Judged(
         look=seen,
         observation=observation,

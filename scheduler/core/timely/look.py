@@ -16,7 +16,7 @@ from dsched.scheduler.core.elastic.options import Choice, options, paid
 from dsched.scheduler.core.elastic.view import option
 from dsched.scheduler.core.market import Market, Pool
 from dsched.scheduler.core.placement import Policy, Question
-from dsched.scheduler.core.progress import seconds_left
+from dsched.scheduler.core.progress import Standing, standing
 from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import MICRO, SECOND, Instant, Millis, Moment
@@ -45,13 +45,14 @@ def look(state: State, job: Job, question: Question, policy: Policy, now: Moment
     question = with_own(question, state, job)
     found = options(job, question, policy, now)
     speed = next((c.speed for c in found if c.id == running), 1.0)
-    left = seconds_left(state, job, work_left(job, question) or 0.0, now, speed)
+    stands = standing(state, job, work_left(job, question) or 0.0, now, speed)
+    left = stands.left
     choices = {
         c.id: c
         for c in found
         if c.id == running or (paid(job, c, question, policy) and _lasts(c, left, question, policy, now))
     }
-    rework = _rework(state, job, question, policy) if job.state is JobState.RUNNING else 0.0
+    rework = _rework(state, job, question, policy, stands) if job.state is JobState.RUNNING else 0.0
     seen = {id: _option(state, choice, policy, now, rework) for id, choice in choices.items()}
     if running is not None:
         listed = seen.get(running)
@@ -67,6 +68,7 @@ def look(state: State, job: Job, question: Question, policy: Policy, now: Moment
         running=running,
         warm_in=warm_in,
         lost=_lost(state, job),
+        proved=stands.proved,
     )
     grain = max(policy.revisit, question.market(policy.revisit_wall)) / SECOND
     observation = Observation(now=now.market / SECOND, grain=grain, options=list(seen.values()), job=view)
@@ -81,8 +83,13 @@ def holds(state: State, job: Job) -> list[Node]:
     return nodes if whole and not any(node.notice is not None or node.leaving for node in nodes) else []
 
 
-def _rework(state: State, job: Job, question: Question, policy: Policy) -> float:
-    """Seconds of work between two checkpoints: what an interruption without notice may take back."""
+def _rework(state: State, job: Job, question: Question, policy: Policy, stands: Standing) -> float:
+    """Seconds of work that an interruption without notice may take back: what is done between two checkpoints.
+
+    All that it has run where it proves nothing of it.
+    """
+    if not stands.proved:
+        return stands.unproved
     return question.market(state.intervals.get(job.id, policy.checkpoint_max)) / SECOND
 
 

@@ -28,7 +28,7 @@ BLIND: Final = "up"  # decides where none could be made: it needs no history
 class Terms:
     """What of the job's own story the rule must heed. Stored with a decision, so that it can be made again."""
 
-    rework: float = 0.0  # s of work that an interruption would take back at most: the net's business, not a move's
+    rework: float = 0.0  # s of work that an interruption would take back at most, and a move of ours would save
     hold: bool = False  # it has moved lately, or too often: only the net moves it now
     foreseen: bool = False  # there is an outlook
     soon: bool = False  # there will be one in seconds
