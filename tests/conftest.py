@@ -1,4 +1,4 @@
-"""Fixtures that every tier shares, and the last word of a run: what was not tested here."""
+"""Fixtures that every tier shares, and the last words of a run: what it has counted, and what was not tested here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def anyio_backend() -> str:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A skipped test proves nothing; it must not pass for a green one."""
+    _tell(terminalreporter)
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -28,3 +29,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{reason}:", yellow=True)
         for test in tests:
             terminalreporter.write_line(f"    {test}")
+
+
+def _tell(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have recorded as `told`, from whichever process they ran in."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for told in [value for name, value in report.user_properties if name == "told"]:
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {told}")

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_the_judge_of_a_diary_sees_each_breach() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_whatever_dies_every_job_ends_and_no_step_counts_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     rng = random.Random(SEED)
     diaries = [tmp_path / f"diary-{number}" for number in range(JOBS)]
@@ -66,8 +67,7 @@ def test_whatever_dies_every_job_ends_and_no_step_counts_twice(
         generations = [home.client.job(job)["generation"] for job in jobs]
         home.kill()
         findings = check(home.state / "state.db")
-    with capsys.disabled():
-        print(f"\nkilled {dict(killed)}; {sum(generations)} generations of {JOBS} jobs")
+    record_property("told", f"killed {dict(killed)}; {sum(generations)} generations of {JOBS} jobs")
     assert {diary.name: counting.judge(diary.read_text(), STEPS) for diary in diaries} == {d.name: [] for d in diaries}
     assert late == ""
     assert states == ["succeeded"] * JOBS

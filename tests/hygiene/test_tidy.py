@@ -14,14 +14,13 @@ from tests.support.checkout import files, text
 
 Finding: TypeAlias = tuple[str, str]  # the place that an exception would name, and what is wrong there
 LINES_MAX = 400
-TEST_LINES_MAX = 650  # a suite is many independent sentences; splitting it only scatters its fixtures
 FUNCTION_LINES_MAX = 60
 TEXT = (".py", ".md", ".toml", ".sql", ".tcss", ".service", ".yaml", ".json", ".txt", ".out", ".cfg", "Makefile")
 
 
 def long_files() -> Iterator[Finding]:
     for path in files(".py"):
-        if (lines := text(path).count("\n")) > (TEST_LINES_MAX if path.parts[0] == "tests" else LINES_MAX):
+        if (lines := text(path).count("\n")) > LINES_MAX:
             yield str(path), f"{lines} lines: which two things is it?"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-WAIT_S = 20.0  # a fact that does not come within this never comes
+WAIT_S = 60.0  # a fact that does not come within this never comes
 
 
 class FakeHome:

@@ -33,7 +33,7 @@ from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.logbook import LogBook
 from dsched.scheduler.store.writer import Store
 
-WAIT_S = 10.0  # a fact that does not come within this never comes
+WAIT_S = 60.0  # a fact that does not come within this never comes
 SPEC = {"name": "moe", "run": "train", "gpus": {"type": ["H100"], "count": 8}}
 NOON = Moment(Instant(10 * HOUR), Instant(1_000 * HOUR))
 
