@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
+from dsched.scheduler.core.commitment import Contract
 from dsched.scheduler.core.market import Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import Instant, MicroUsdPerHour, Millis, Moment
@@ -283,4 +284,13 @@ class Doctored(Protocol):
 
     async def doctor(self) -> list[Finding]:
         """Within a few seconds, whatever is broken. Changes nothing, and raises nothing that a cloud did."""
+        ...
+
+
+@runtime_checkable
+class Committed(Protocol):
+    """A provider that tells what has been promised to it."""
+
+    async def commitments(self) -> list[Contract]:
+        """Those in force: reserved instances, savings plans, committed use. Raises ProviderError."""
         ...

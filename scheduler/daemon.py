@@ -166,6 +166,7 @@ class Daemon:
                 gauges=self._gauges,
                 checks=self._checks,
                 busy=self._busy,
+                contracts=lambda: [one for observer in self.observers.values() for one in observer.contracts],
                 calibration=self.forecasts.calibration,
                 again=self._again,
                 code=self.gate.code,

@@ -38,6 +38,7 @@ from dsched.providers.base import (
     Scope,
 )
 from dsched.providers.catalog import load
+from dsched.scheduler.core.commitment import Contract
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import MINUTE, SECOND, Instant, Millis
@@ -191,7 +192,7 @@ class AwsProvider:
             shape = "t3.micro"
         return await examine(self._account, self._settings, first.fleet.cluster, shape, self._limits)
 
-    async def commitments(self) -> list[reserve.Commitment]:
+    async def commitments(self) -> list[Contract]:
         """Reserved instances and savings plans in force. Raises ProviderError."""
         return await reserve.commitments(self._account, tuple(self._regions))
 

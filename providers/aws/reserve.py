@@ -15,8 +15,10 @@ from typing import Any, Final, Literal
 from dsched.providers.aws.client import Account
 from dsched.providers.aws.prices import instant
 from dsched.providers.aws.zones import Zones
-from dsched.scheduler.core.units import MINUTE, Instant, MicroUsd, MicroUsdPerHour, Millis, price, usd
+from dsched.scheduler.core.commitment import Contract
+from dsched.scheduler.core.units import MINUTE, Instant, MicroUsd, Millis, price, usd
 
+AWS: Final = "aws"
 BLOCK_ENDS: Final = Millis(30 * MINUTE)  # EC2 takes the machines of a block so long before its end
 
 What = Literal["block", "reservation", "instances"]
@@ -32,19 +34,6 @@ class Held:
     shape: str
     free: int
     until: Instant | None  # when its machines are taken at the latest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commitment:
-    """Spend that is promised."""
-
-    kind: str  # "reserved-instances", "EC2Instance", "Compute", ... as AWS names savings plans
-    id: str
-    region: str  # "": any
-    covers: str  # a shape, a family, or "" for all
-    count: int = 0  # reserved instances
-    per_hour: MicroUsdPerHour = MicroUsdPerHour(0)  # savings plans
-    until: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +132,11 @@ async def _running(account: Account, region: str, zones: Zones, shapes: list[str
     return used
 
 
-async def commitments(account: Account, regions: Collection[str]) -> list[Commitment]:
+async def commitments(account: Account, regions: Collection[str]) -> list[Contract]:
     """Reserved instances and savings plans in force."""
     found = [
-        Commitment(
+        Contract(
+            provider=AWS,
             kind="reserved-instances",
             id=row["ReservedInstancesId"],
             region=region,
@@ -161,9 +151,10 @@ async def commitments(account: Account, regions: Collection[str]) -> list[Commit
     return found + [_plan(row) for row in answer.get("savingsPlans", [])]
 
 
-def _plan(row: Mapping[str, Any]) -> Commitment:
+def _plan(row: Mapping[str, Any]) -> Contract:
     end = row.get("end")
-    return Commitment(
+    return Contract(
+        provider=AWS,
         kind=row["savingsPlanType"],
         id=row["savingsPlanId"],
         region=row.get("region", ""),

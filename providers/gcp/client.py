@@ -20,7 +20,7 @@ from dsched.providers.base import Auth, ProviderError, Scope
 from dsched.providers.gcp import told
 from dsched.providers.gcp.errors import raised, retriable, translate
 from dsched.providers.gcp.names import CLUSTER, label, region
-from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, instant, last
+from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, Promised, instant, last
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.units import HOUR, Instant
 
@@ -156,6 +156,12 @@ class Client:
         return (scores[0].obtainability, scores[0].estimated_uptime) if scores else (None, "")
 
     def preemptions(self, zone: str, shape: str) -> list[tuple[Instant, Instant, float]]:
+    def commitments(self) -> list[Promised]:
+        """Committed use of accelerators that is in force in our regions."""
+        rows = self._aggregated("regionCommitments.aggregatedList", "RegionCommitments", "commitments", "")
+        mine = [row for row in rows if row.status == "ACTIVE" and last(row.region) in self._settings.regions]
+        return [promised for row in mine for promised in told.promised(row)]
+
         """What share of this shape's spot machines was taken back, interval by interval."""
         resource = {
             "types": ["PREEMPTION"],

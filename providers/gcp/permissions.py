@@ -35,6 +35,7 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
     "regions.get": ("compute.regions.get",),
     "advice.capacity": ("compute.advice.capacity",),
     "advice.capacityHistory": ("compute.advice.capacityHistory",),
+    "regionCommitments.aggregatedList": ("compute.commitments.list",),
     "projects.testIamPermissions": (),  # about oneself, everybody may ask
     "services.skus.list": (),  # the public price list needs a signed-in caller and nothing else
 }

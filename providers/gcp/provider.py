@@ -33,13 +33,14 @@ from dsched.providers.gcp.doctor import examine
 from dsched.providers.gcp.errors import ALREADY, failed
 from dsched.providers.gcp.market import PriceBoard
 from dsched.providers.gcp.notices import News
-from dsched.providers.gcp.offers import fitting, past
+from dsched.providers.gcp.offers import CHIPS, fitting, past
 from dsched.providers.gcp.prices import Usage
 from dsched.providers.gcp.quotas import quotas
 from dsched.providers.gcp.roll import Roll, node_of, ref_of
 from dsched.providers.gcp.rows import Held, Machine, Progress
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.market import Market, Offer, Pool, Quote
+from dsched.scheduler.core.commitment import CHIP, Contract
 from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
@@ -130,6 +131,21 @@ class GcpProvider:
 
     async def doctor(self) -> list[Finding]:
         return await examine(self.settings, self.client, self._run, self._limits)
+
+    async def commitments(self) -> list[Contract]:
+        """Committed use of accelerators in force. Raises ProviderError."""
+        return [
+            Contract(
+                provider=self.name,
+                kind=f"cud-{one.years}y",
+                id=one.name,
+                region=one.region,
+                covers=CHIP + CHIPS.get(one.chip, one.chip),
+                count=one.count,
+                until=one.until,
+            )
+            for one in await self._run(self.client.commitments)
+        ]
 
     def pasts(self) -> Sequence[str]:
         return self.settings.regions if self.settings.advice else ()

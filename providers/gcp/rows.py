@@ -66,6 +66,18 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promised:
+    """Committed use: so many accelerators, paid for whether they are used or not."""
+
+    name: str
+    region: str
+    years: int
+    chip: str  # accelerator type of the API
+    count: int
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """A quota of a region."""
 

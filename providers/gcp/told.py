@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from dsched.providers.gcp.rows import Happening, Held, Machine, MachineType, Progress, instant, last
+from dsched.providers.gcp.rows import Happening, Held, Machine, MachineType, Progress, Promised, instant, last
 
 
 def machine(row: Any) -> Machine:
@@ -51,6 +51,20 @@ def machine_type(row: Any) -> MachineType:
         chips=chips[0].guest_accelerator_count if chips else 0,
         disks=row.bundled_local_ssds.partition_count,
     )
+
+
+def promised(row: Any) -> Iterator[Promised]:
+    """One for each kind of accelerator; cores and memory go with the machines and are not told."""
+    for resource in row.resources:
+        if resource.type_ == "ACCELERATOR":
+            yield Promised(
+                name=row.name,
+                region=last(row.region),
+                years=3 if row.plan == "THIRTY_SIX_MONTH" else 1,
+                chip=last(resource.accelerator_type),
+                count=resource.amount,
+                until=instant(row.end_timestamp),
+            )
 
 
 def bookings(row: Any) -> Iterator[tuple[tuple[str, str], Callable[[Held], Held]]]:

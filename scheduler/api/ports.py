@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from dsched.scheduler.core.calibration import Calibration, judge
+from dsched.scheduler.core.commitment import Contract
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.job import Spec
 from dsched.scheduler.core.message import Message
@@ -173,6 +174,7 @@ class Extras:
     checks: Callable[[], Awaitable[list[Check]]] = no_checks  # more findings for /v1/checks
     calibration: Callable[[], Calibration] = nothing_judged  # how good predictions of interruptions were
     again: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]] = never_again  # a stored decision, made anew
+    contracts: Callable[[], Sequence[Contract]] = tuple  # what has been promised to providers, in force
     busy: Callable[[], str] = never_busy  # why no change is taken now (the store is behind), or ""
     code: Mapping[str, bytes] = field(default_factory=dict)  # what bare machines fetch, by SHA-256 in hexadecimal
 

@@ -23,6 +23,9 @@ from dsched.scheduler.core.units import HOUR, Instant, MicroUsd, MicroUsdPerHour
 MARGIN: Final = 0.95  # of the average paid that a reservation must stay below: the past is no promise
 
 
+CHIP: Final = "gpu:"  # how `covers` begins where a contract counts accelerators of one model: "gpu:H100"
+
+
 class Paid(NamedTuple):
     """One machine at one rate for a while, as the ledger has it."""
 
@@ -157,3 +160,49 @@ def waterfall(usage: Iterable[Usage], commitment: MicroUsdPerHour) -> Bill:
 def marginal(usage: Sequence[Usage], commitment: MicroUsdPerHour, one_more: Usage) -> float:
     """What one more machine would cost in this hour: 0 while the commitment lasts, then the step. Micro-dollars."""
     return waterfall([*usage, one_more], commitment).total - waterfall(usage, commitment).total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """Spend, or machines, that are promised to a provider until an end."""
+
+    provider: str
+    kind: str  # as the provider names it: "reserved-instances", "EC2Instance", "Compute", "cud-3y", ...
+    id: str
+    region: str = ""  # "": any
+    covers: str = ""  # a shape, a family of shapes, or an accelerator's name at its provider; "": all
+    count: int = 0  # machines or accelerators
+    per_hour: MicroUsdPerHour = MicroUsdPerHour(0)  # of spend, where that is what was promised
+    until: Instant | None = None
+
+
+class Running(NamedTuple):
+    """A machine that is billed on demand now."""
+
+    provider: str
+    region: str
+    shape: str
+    chip: str  # its accelerator's name; "": none
+    gpus: int
+    listed: MicroUsdPerHour
+    ours: MicroUsdPerHour  # what it costs us by contract, as the settings' discounts say
+
+
+def used(contract: Contract, running: Iterable[Running]) -> float:
+    """The share of a contract that is used now, 0..1: of its machines or accelerators, else of its spend."""
+    fits = [one for one in running if _covered(contract, one)]
+    if contract.count:
+        units = sum(one.gpus if contract.covers.startswith(CHIP) else 1 for one in fits)
+        return min(1.0, units / contract.count)
+    if not contract.per_hour:
+        return 0.0
+    usage = [Usage(f"{one.shape} {number}", one.listed, one.ours, 1.0) for number, one in enumerate(fits)]
+    return 1.0 - waterfall(usage, contract.per_hour).unused / contract.per_hour
+
+
+def _covered(contract: Contract, one: Running) -> bool:
+    if one.provider != contract.provider or contract.region not in ("", one.region):
+        return False
+    if contract.covers.startswith(CHIP):
+        return one.chip == contract.covers.removeprefix(CHIP)
+    return contract.covers in ("", one.shape, one.shape.partition(".")[0])

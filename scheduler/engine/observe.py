@@ -9,7 +9,18 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from dsched.providers.base import Ailing, Doctored, Finding, Limited, Notice, NoticeKind, Provider, ProviderError
+from dsched.providers.base import (
+    Ailing,
+    Committed,
+    Doctored,
+    Finding,
+    Limited,
+    Notice,
+    NoticeKind,
+    Provider,
+    ProviderError,
+)
+from dsched.scheduler.core.commitment import Contract
 from dsched.scheduler.core.message import NodesSeen, OffersSeen, QuotasSeen
 from dsched.scheduler.core.quota import Quota
 from dsched.scheduler.core.units import MINUTE, Instant, Millis
@@ -34,6 +45,7 @@ class Observer:
         self.priced: Instant | None = None  # wall: last good answer of offers()
         self.quotas: tuple[Quota, ...] = ()  # as they were told last
         self.limits_fault = ""  # why quotas could not be asked, last time
+        self.contracts: tuple[Contract, ...] = ()  # what has been promised to the provider
         self._limits_due = Instant(0)  # wall
         self._provider, self._loop = provider, loop
         self._nodes, self._prices = asyncio.Event(), asyncio.Event()
@@ -121,6 +133,16 @@ class Observer:
             return
         self._limits_due, self.limits_fault, self.quotas = Instant(now + LIMITS_EVERY), "", quotas
         self._loop.post(QuotasSeen(provider=self.name, quotas=quotas))
+        await self._ask_contracts()
+
+    async def _ask_contracts(self) -> None:
+        if not isinstance(self._provider, Committed):
+            return
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                self.contracts = tuple(await self._provider.commitments())
+        except (ProviderError, TimeoutError) as error:
+            log.warning("provider.failed", provider=self.name, call="commitments", error=str(error))
 
     def _failed(self, what: str, error: Exception) -> None:
         self.fault = f"{what}: {error}" if str(error) else f"{what}: no answer in {CALL_SECONDS:.0f} s"

@@ -9,7 +9,7 @@ from dsched.scheduler.view import format as f
 from dsched.scheduler.view.column import Column
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import table
-from dsched.scheduler.wire.api import Calibration, CalibrationRow, Commitment, Commitments, Cooling, Holding
+from dsched.scheduler.wire.api import Calibration, CalibrationRow, Commitment, Commitments, Contract, Cooling, Holding
 
 RELIABILITY: Final[tuple[Column[CalibrationRow], ...]] = (
     Column(
@@ -101,9 +101,41 @@ HELD: Final[tuple[Column[Holding], ...]] = (
 )  # fmt: skip
 
 
+CONTRACTS: Final[tuple[Column[Contract], ...]] = (
+    Column(
+        name="contract", title="IN FORCE", width=22, flex=True,
+        cell=lambda c, _: show(f"{c['kind']} {c['id']}"), key=lambda c: c["id"],
+    ),
+    Column(
+        name="where", title="WHERE", width=16, flex=True,
+        cell=lambda c, _: show(f"{c['provider']}/{c['region'] or 'anywhere'}"), key=lambda c: c["provider"],
+    ),
+    Column(
+        name="covers", title="COVERS", width=18, flex=True, cell=lambda c, _: _covers(c), key=lambda c: c["covers"],
+    ),
+    Column(
+        name="used", title="USED NOW", width=8, align="right",
+        cell=lambda c, _: f"{c['used']:.0%}", key=lambda c: c["used"],
+    ),
+    Column(
+        name="until", title="UNTIL", width=12, align="right",
+        cell=lambda c, now: f.clock(c["until"], now.market), key=lambda c: c["until"],
+    ),
+)  # fmt: skip
+
+
+def _covers(contract: Contract) -> str:
+    of = show(contract["covers"].removeprefix("gpu:") or "everything")
+    if contract["count"]:
+        return f"{contract['count']} x {of}"
+    return f"{f.dollars(contract['per_hour'])}/h of {of}" if float(contract["per_hour"]) else of
+
+
 def commitments_text(known: Commitments, now: Moment, *, width: int | None, colour: bool) -> list[str]:
     days = f"{known['window_s'] / 86_400:.0f} days"
     held = ["", *table(HELD, known["held"], now, width=width, colour=colour)] if known["held"] else []
+    if known["contracts"]:
+        held += ["", *table(CONTRACTS, known["contracts"], now, width=width, colour=colour)]
     if not known["rows"]:
         return [f"no reserved capacity on sale would have cost less than what was paid in the last {days}", *held]
     return [

@@ -375,10 +375,25 @@ class Holding(TypedDict):
     beside: str  # what ran there would have cost on demand
 
 
+class Contract(TypedDict):
+    """What has been promised to a provider, as it tells it. Dollars as decimal strings."""
+
+    provider: str
+    kind: str
+    id: str
+    region: str  # "": any
+    covers: str  # a shape, a family, "gpu:H100", or "" for all
+    count: int  # machines or accelerators; 0: it is spend
+    per_hour: str
+    until: int | None  # market ms
+    used: float  # share that is used now, 0..1
+
+
 class Commitments(TypedDict):
     window_s: float  # market
     rows: list[Commitment]  # the best first
     held: list[Holding]
+    contracts: list[Contract]
 
 
 class Check(TypedDict):

@@ -155,6 +155,7 @@ async def test_every_method_that_is_called_is_in_the_role_and_no_other(world: Gc
     await provider.doctor()
     [node] = await provider.launch(want(world, "a"))
     await provider.launch(want(world, "gang", count=2))
+    await provider.commitments()
     await provider.terminate([node.ref])
     await ended(world, provider, "a")
     assert world.front.methods == set(METHODS)

@@ -116,3 +116,12 @@ async def test_without_the_price_list_imported_prices_are_offered_with_their_age
         assert "forbidden" in provider.ailing["price list"]
     finally:
         await provider.close()
+
+
+async def test_committed_use_of_accelerators_is_read_with_its_end(world: GcpWorld) -> None:
+    end = time.time() + 86_400
+    told = {"name": "cud", "region": "us-central1", "plan": "THIRTY_SIX_MONTH", "chip": "nvidia-tesla-a100"}
+    world.cloud.commitments = [{**told, "count": 8, "end": end}, {**told, "region": "us-west9", "count": 1, "end": end}]
+    [contract] = await world.provider().commitments()
+    assert (contract.kind, contract.covers, contract.count) == ("cud-3y", "gpu:A100-40", 8)
+    assert contract.until == pytest.approx(end * 1_000, abs=2)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsched.scheduler.core.commitment import Advice, Paid, Usage, advice, marginal, waterfall
+from dsched.scheduler.core.commitment import (
+    Advice,
+    Contract,
+    Paid,
+    Running,
+    Usage,
+    advice,
+    marginal,
+    used,
+    waterfall,
+)
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis, price, usd
 from tests.support.question import offer
 
@@ -101,3 +114,27 @@ def test_a_bill_is_never_below_the_commitment_nor_is_covering_dearer(usage: list
     assert bill.ordinary <= plain + 1
     assert 0 <= bill.unused <= price(dollars)
     assert bill.unused == 0 or bill.ordinary == pytest.approx(0, abs=1)
+
+
+def running(shape: str, *, gpus: int = 8, listed: float = 100.0, ours: float = 60.0, region: str = "east") -> Running:
+    return Running("aws", region, shape, "H100", gpus, price(listed), price(ours))
+
+
+def promised(**fields: Any) -> Contract:
+    return Contract(provider="aws", kind="k", id="i", **fields)
+
+
+def test_a_contract_of_machines_is_used_by_those_that_it_covers() -> None:
+    machines = [running("p5.48xlarge"), running("p5.48xlarge", region="west"), running("g6.xlarge", gpus=1)]
+    assert used(promised(covers="p5.48xlarge", count=4), machines) == 0.5
+    assert used(promised(covers="p5", region="east", count=4), machines) == 0.25
+    assert used(promised(covers="gpu:H100", count=34), machines) == 0.5
+    assert used(promised(covers="gpu:A100-40", count=1), machines) == 0.0
+    assert used(replace(promised(covers="p5.48xlarge", count=1), provider="gcp"), machines) == 0.0
+
+
+def test_a_contract_of_spend_is_used_at_its_own_rates() -> None:
+    assert used(promised(per_hour=price(240)), [running("p5.48xlarge"), running("p5.48xlarge")]) == 0.5
+    assert used(promised(per_hour=price(60)), [running("p5.48xlarge")] * 3) == 1.0
+    assert used(promised(covers="g6", per_hour=price(60)), [running("p5.48xlarge")]) == 0.0
+    assert used(promised(), [running("p5.48xlarge")]) == 0.0

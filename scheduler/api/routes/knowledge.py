@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Final, cast
 
@@ -12,8 +13,10 @@ from dsched.scheduler.api import answer
 from dsched.scheduler.api.context import Api
 from dsched.scheduler.api.route import Call, Route
 from dsched.scheduler.auth.permission import Permission
-from dsched.scheduler.core.commitment import Paid, advice
+from dsched.scheduler.core.commitment import Contract, Paid, Running, advice, used
 from dsched.scheduler.core.holdings import holdings
+from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.units import HOUR, Instant, Millis, text, to_micro_usd
 from dsched.scheduler.wire import api as wire
 
@@ -82,7 +85,40 @@ async def commitments(api: Api, call: Call) -> Response:
         )
         for one in holdings(booked)
     ]
-    return answer.one(wire.Commitments(window_s=WINDOW / 1000, rows=rows, held=held))
+    promised = contracts(api.extras.contracts(), state)
+    return answer.one(wire.Commitments(window_s=WINDOW / 1000, rows=rows, held=held, contracts=promised))
+
+
+def contracts(known: Iterable[Contract], state: State) -> list[wire.Contract]:
+    """With the share that what runs on demand now makes use of."""
+    running = [
+        Running(
+            provider=pool.provider,
+            region=pool.region,
+            shape=pool.shape,
+            chip=offer.shape.accelerator.name if offer.shape.accelerator else "",
+            gpus=offer.shape.gpus,
+            listed=node.on_demand or node.rate,
+            ours=node.rate,
+        )
+        for node in state.nodes.values()
+        if node.launched is not None and (pool := node.pool).market is Market.ON_DEMAND
+        if (offer := state.offers.get(pool.id)) is not None
+    ]
+    return [
+        wire.Contract(
+            provider=one.provider,
+            kind=one.kind,
+            id=one.id,
+            region=one.region,
+            covers=one.covers,
+            count=one.count,
+            per_hour=text(one.per_hour),
+            until=one.until,
+            used=used(one, running),
+        )
+        for one in known
+    ]
 
 
 ROUTES: Final = (

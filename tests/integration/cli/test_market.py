@@ -58,12 +58,16 @@ def test_what_to_reserve_is_said_with_what_it_saves(api: FakeApi) -> None:
         "provider": "aws", "region": "us-east-1", "shape": "p5.48xlarge", "machines": 2, "reserved": "25.00",
         "paid": "45.00", "saving": "28800.00", "used": 0.9, "breaks_even": 0.5,
     }  # fmt: skip
-    api.on("GET", "/v1/market/commitments", {"window_s": 30 * 86_400.0, "rows": [row], "held": []})
+    api.on("GET", "/v1/market/commitments", {"window_s": 30 * 86_400.0, "rows": [row], "held": [], "contracts": []})
     said = call("market", "commitments")
     assert "in the last 30 days" in said.out
     assert all(word in said.out for word in ("2 x p5.48xlarge", "aws/us-east-1", "25.00", "45.00", "90%", "50%"))
     held = {"name": "block-7", "pool": "aws/use1-az4/p5*", "paid": "200.00", "used": 0.5, "beside": "98.32"}
-    api.on("GET", "/v1/market/commitments", {"window_s": 30 * 86_400.0, "rows": [], "held": [held]})
+    contract = {"provider": "gcp", "kind": "cud-3y", "id": "c-1", "region": "us-east4", "covers": "gpu:H100",
+                "count": 16, "per_hour": "0", "until": None, "used": 0.25}  # fmt: skip
+    answer = {"window_s": 30 * 86_400.0, "rows": [], "held": [held], "contracts": [contract]}
+    api.on("GET", "/v1/market/commitments", answer)
     said = call("market", "commitments")
     assert "no reserved capacity on sale would have cost less" in said.out
     assert all(word in said.out for word in ("block-7", "aws/use1-az4/p5*", "200.00", "50%", "98.32"))
+    assert all(word in said.out for word in ("cud-3y c-1", "gcp/us-east4", "16 x H100", "25%"))

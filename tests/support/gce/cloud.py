@@ -91,6 +91,7 @@ class Gce:
     reservations: dict[tuple[str, str], Json] = field(default_factory=dict)  # (zone, name) -> resource
     bookings: dict[tuple[str, str], Json] = field(default_factory=dict)  # (zone, name): start, end, mode, reservations
     advice: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)  # (zone, shape) -> score, uptime
+    commitments: list[Json] = field(default_factory=list)  # name, region, plan, chip, count, end
     history: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily preemption rate
     listed: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily spot price, USD
     denied: set[str] = field(default_factory=set)  # permissions that the role lacks

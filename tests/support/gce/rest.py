@@ -207,6 +207,37 @@ def _bookings(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
     return front.listed(rows, "futureReservations", query)
 
 
+def _commitments(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
+    rows = []
+    for one in front.cloud.commitments:
+        resources = [
+            {"type": "VCPU", "amount": "26"},
+            {"type": "ACCELERATOR", "amount": str(one["count"]), "acceleratorType": one["chip"]},
+        ]
+        told = {"name": one["name"], "region": f"regions/{one['region']}", "plan": one["plan"], "status": "ACTIVE"}
+        rows.append((one["region"], {**told, "resources": resources, "endTimestamp": stamp(one["end"])}))
+    return front.listed(rows, "commitments", query)
+
+
+def _open_rule(front: FakeGce, _: Json, __: Json, body: Json) -> Json:
+    if body["name"] in front.cloud.firewalls:
+        raise Refused(409, "alreadyExists", f"The resource 'global/firewalls/{body['name']}' already exists")
+    front.cloud.firewalls[body["name"]] = body
+    return _operation(front.cloud.operate("global", "insert-firewall", "", 0.0))
+
+
+def _close_rule(front: FakeGce, at: Json, _: Json, __: Json) -> Json:
+    if front.cloud.firewalls.pop(at["name"], None) is None:
+        raise Refused(404, "notFound", f"The resource 'global/firewalls/{at['name']}' was not found")
+    return _operation(front.cloud.operate("global", "delete-firewall", "", 0.0))
+
+
+def _rules(front: FakeGce, _: Json, query: Json, __: Json) -> Json:
+    rows = [{"name": name, "description": rule["description"]} for name, rule in front.cloud.firewalls.items()]
+    items, more = page(rows, query.get("pageToken", ""), min(front.page_size, int(query.get("maxResults", 500))))
+    return {"items": items, **more}
+
+
 def _region(front: FakeGce, at: Json, _: Json, __: Json) -> Json:
     metrics = {metric for where, metric in front.cloud.quotas if where == at["region"]}
     usage = {metric: front.cloud.usage(at["region"], metric) for metric in metrics}
@@ -269,6 +300,7 @@ _ROUTES: Final[tuple[tuple[str, str, Call], ...]] = (
     (rf"GET {P}/regions/(?P<region>[^/]+)", "regions.get", _region),
     (rf"POST {P}/regions/[^/]+/advice/capacity", "advice.capacity", _capacity),
     (rf"POST {P}/regions/[^/]+/advice/capacityHistory", "advice.capacityHistory", _history),
+    (rf"GET {P}/aggregated/commitments", "regionCommitments.aggregatedList", _commitments),
     (r"POST /v1/projects/[^/]+:testIamPermissions", "projects.testIamPermissions", _granted),
     (r"GET /v1/services/6F81-5844-456A/skus", "services.skus.list", _skus),
 )
