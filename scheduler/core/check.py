@@ -298,7 +298,8 @@ def _within_budget(question: Question, plan: Plan) -> Iterator[Finding]:
         name, more = budgets.get(placed.job, placed.budget), int(placed.reserve)
         for node in placed.reuse:
             promise = question.promised.get(node)
-            more -= promise.charge if promise is not None and promise.budget == name else 0
+            part = placed.reserve // max(1, placed.nodes)
+            more -= min(promise.charge, part) if promise is not None and promise.budget == name else 0
         reserved[name] += max(0, more)
     for name, sum_of in reserved.items():
         room = question.room.get(name)

@@ -36,13 +36,14 @@ class Promise(NamedTuple):
     charge: Charge
 
 
-def aside(promised: Mapping[str, Promise], budget: str, reserve: Charge, nodes: Iterable[str]) -> Charge:
-    """What `budget` must set aside yet for a gang with this reserve, of which `nodes` are ours already.
+def aside(promised: Mapping[str, Promise], budget: str, reserve: Charge, nodes: Iterable[str], of: int) -> Charge:
+    """What `budget` must set aside yet for a gang of so many with this reserve, of which `nodes` are ours already.
 
-    What another budget has promised for a node is not lent: it stays aside there until the node has changed hands.
+    What another budget has promised for a node is not lent: it stays aside there until the node has changed hands. Nor
+    is what a dear lease has promised beyond the node's own part: it stays dear, and buys nothing for the others.
     """
-    ours = (promised[node] for node in nodes if node in promised)
-    return Charge(max(0, reserve - sum(one.charge for one in ours if one.budget == budget)))
+    ours, part = (promised[node] for node in nodes if node in promised), reserve // of
+    return Charge(max(0, reserve - sum(min(one.charge, part) for one in ours if one.budget == budget)))
 
 
 class Dice(Protocol):

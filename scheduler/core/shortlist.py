@@ -61,7 +61,7 @@ class Stock:
 
     def aside(self, pool: str, budget: str, value: Value) -> Charge:
         """What a gang there must set aside yet: the leases of idle nodes that it takes are promised already."""
-        return aside(self.promised, budget, value.reserve, self.idle.get(pool, ())[: value.nodes])
+        return aside(self.promised, budget, value.reserve, self.idle.get(pool, ())[: value.nodes], value.nodes)
 
     def buyable(self, pool: str) -> int | None:
         """Nodes that may be bought there: what is free, within the quotas. None: nobody has set a limit."""
@@ -79,7 +79,7 @@ class Stock:
         if placement.reuse:
             self.idle[pool] = self.idle[pool][len(placement.reuse) :]
         if room is not None:
-            more = aside(self.promised, placement.budget, placement.reserve, placement.reuse)
+            more = aside(self.promised, placement.budget, placement.reserve, placement.reuse, placement.nodes)
             self.room[placement.budget] = Charge(room - more)
         self.taken.append(pool)
         for claim in self.claims.get(pool, ()) if placement.buy else ():

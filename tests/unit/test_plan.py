@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,6 +159,18 @@ def test_the_lease_of_an_idle_machine_is_set_aside_once() -> None:
     assert [(p.job, p.reuse) for p in plan.placements] == [("j1", ("n1",))]
     assert plan.reports["j2"].blocked is Why.OVER_BUDGET
     assert check(idle, plan) == ()
+
+
+def test_what_a_dear_lease_has_promised_buys_no_other_machine() -> None:
+    """The idle machine was leased while its price might rise to 60; the one beside it may come to 20."""
+    lease = Promise("default", Charge(usd(20) * HOUR))
+    two = job(need=Need(accelerators=("H100",), gpus_min=16, gpus_max=16))
+    market, pool = offer("a/p5.48xlarge/on-demand", 20.0), "aws/a/p5.48xlarge/on-demand"
+    room = Charge(usd(20 / 3) * HOUR)  # 20 minutes at $20, and no drain
+    poor = ask(two, market, idle={pool: ("n1",)}, room={"default": room}, promised={"n1": lease})
+    assert placed(poor) is None
+    rich = replace(poor, room={"default": Charge(room * 2)})
+    assert placed(rich) is not None
 
 
 def test_what_another_budget_has_promised_for_a_machine_is_not_lent() -> None:

@@ -67,7 +67,7 @@ def options(
 def paid(job: Job, choice: Choice, question: Question, policy: Policy) -> bool:
     """Whether the job's own limit and its budget allow it, with the machines of ours that it would take."""
     ours, budget = question.idle.get(choice.pool.id, ())[: choice.nodes], job.spec.budget
-    more = aside(question.promised, budget, choice.value.reserve, ours)
+    more = aside(question.promised, budget, choice.value.reserve, ours, choice.nodes)
     return not (
         feasible.over_cost_max(money_left(job), choice.value, question.market(policy.lease))
         or feasible.over_budget(budget, question.room.get(budget), more)

@@ -103,8 +103,8 @@ class Searcher:
     def _aside(self, asked: Asked, rows: Ints, nodes: Ints) -> Ints:
         """What its budget must set aside yet (placement.aside). [P]"""
         lanes, budget = asked.group.lanes, asked.job.spec.budget
-        reserve = lanes.ceiling(rows, nodes) * nodes * lanes.lease
-        more: Ints = np.maximum(0, reserve - self.shelf.ahead(budget, rows, nodes))
+        part = lanes.ceiling(rows, nodes) * lanes.lease
+        more: Ints = np.maximum(0, part * nodes - self.shelf.ahead(budget, rows, nodes, part))
         return more
 
     def _spot_used_up(self, asked: Asked, rows: Ints, terms: Terms, boot: Floats) -> Bools:

@@ -38,7 +38,7 @@ class Shelf:
             self.idle_count[row] -= len(reuse)
         room = self.room.get(budget)
         if room is not None:
-            self.room[budget] = Charge(room - aside(self._promised, budget, Charge(reserve), reuse))
+            self.room[budget] = Charge(room - aside(self._promised, budget, Charge(reserve), reuse, nodes))
         if self._drawn and nodes > len(reuse):
             self._draw(row, nodes - len(reuse))
         return reuse
@@ -57,13 +57,17 @@ class Shelf:
             most = np.where(drawn > 0, np.minimum(most, left // np.maximum(1, drawn)), most)
         return most
 
-    def ahead(self, budget: str, rows: Ints, nodes: Ints) -> Ints:
-        """What the leases of idle nodes that such gangs would take have set aside already. [P]"""
+    def ahead(self, budget: str, rows: Ints, nodes: Ints, parts: Ints) -> Ints:
+        """What the leases of idle nodes that such gangs would take have set aside already (placement.aside). [P]
+
+        `parts`: the charge of a first lease of one node.
+        """
         ahead = np.zeros(len(rows), np.int64)
         for place in np.flatnonzero(self.idle_count[rows]) if self._promised else ():
             names = self.idle[int(rows[place])][: int(nodes[place])]
             told = (self._promised[name] for name in names if name in self._promised)
-            ahead[place] = sum(one.charge for one in told if one.budget == budget)
+            part = int(parts[place])
+            ahead[place] = sum(min(one.charge, part) for one in told if one.budget == budget)
         return ahead
 
     def _cap(self, number: int) -> None:
