@@ -82,6 +82,24 @@ class Client:
         wanted = {"project": self._project, "zone": zone, "instance": name}
         self._write("instances.delete", "Instances", "delete_unary", wanted)
 
+    def open_rule(self, rule: Json) -> None:
+        """Accepted, not done: it is in force before machines are up. Raises Invalid where it is there already."""
+        wanted = {"project": self._project, "firewall_resource": rule}
+        self._write("firewalls.insert", "Firewalls", "insert_unary", wanted)
+
+    def close_rule(self, name: str) -> None:
+        wanted = {"project": self._project, "firewall": name}
+        self._write("firewalls.delete", "Firewalls", "delete_unary", wanted)
+
+    def rules(self) -> list[tuple[str, str]]:
+        """(name, description) of every firewall rule of the project: there are tens."""
+
+        def read() -> list[tuple[str, str]]:
+            pager = self._api("Firewalls").list(request={"project": self._project}, **self._reading())
+            return [(row.name, row.description) for row in pager]
+
+        return self._call("firewalls.list", read)
+
     def wait(self, progress: Progress, seconds: float) -> Progress:
         """Held by the service until the operation is done. Ambiguous after `seconds`."""
         wanted = {"project": self._project, "zone": progress.zone, "operation": progress.operation}
@@ -138,6 +156,12 @@ class Client:
                 self._bookings = {}
         return self._bookings
 
+    def commitments(self) -> list[Promised]:
+        """Committed use of accelerators that is in force in our regions."""
+        rows = self._aggregated("regionCommitments.aggregatedList", "RegionCommitments", "commitments", "")
+        mine = [row for row in rows if row.status == "ACTIVE" and last(row.region) in self._settings.regions]
+        return [promised for row in mine for promised in told.promised(row)]
+
     def limits(self, where: str) -> list[Limit]:
         wanted = {"project": self._project, "region": where}
         answer = self._call("regions.get", lambda: self._api("Regions").get(request=wanted, **self._reading()))
@@ -156,12 +180,6 @@ class Client:
         return (scores[0].obtainability, scores[0].estimated_uptime) if scores else (None, "")
 
     def preemptions(self, zone: str, shape: str) -> list[tuple[Instant, Instant, float]]:
-    def commitments(self) -> list[Promised]:
-        """Committed use of accelerators that is in force in our regions."""
-        rows = self._aggregated("regionCommitments.aggregatedList", "RegionCommitments", "commitments", "")
-        mine = [row for row in rows if row.status == "ACTIVE" and last(row.region) in self._settings.regions]
-        return [promised for row in mine for promised in told.promised(row)]
-
         """What share of this shape's spot machines was taken back, interval by interval."""
         resource = {
             "types": ["PREEMPTION"],

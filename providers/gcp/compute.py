@@ -59,6 +59,10 @@ def _properties(want: Launch, settings: Settings, cluster: str, *, longer: bool,
         "metadata": {"items": [{"key": key, "value": value} for key, value in told.items()]},
         "reservation_affinity": _affinity(reservation),
     }
+    if want.count > 1:
+        body["tags"] = {"items": [names.gang(want.token)]}
+        if settings.placement:
+            body["resource_policies"] = [settings.placement]
     if settings.service_account:
         body["service_accounts"] = [{"email": settings.service_account, "scopes": [SCOPE]}]
     return body

@@ -25,6 +25,7 @@ _MARK: Final = {Market.SPOT: "s", Market.ON_DEMAND: "o", Market.RESERVED: "r"}
 _MARKET: Final = {mark: market for market, mark in _MARK.items()}
 _NAME: Final = re.compile(r"(?P<token>[a-z][-a-z0-9]*)-(?P<mark>[sor])-(?P<shape>[a-z][-a-z0-9]*)-(?P<index>\d+)")
 _TOKEN: Final = re.compile(r"[a-z][-a-z0-9]*")
+_GANG: Final = "-gang"
 _SPACE: Final = uuid.UUID("a2c5bfc7-8a1f-5b0e-9d5c-6d3c1f0b7e42")
 
 
@@ -64,6 +65,16 @@ def digest(want: Launch) -> str:
     """Of all that must be equal when a token is used again."""
     told = [want.pool.id, want.count, want.user_data, want.price_max, sorted(want.tags.items())]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def gang(token: str) -> str:
+    """Of what the machines of a gang share: their network tag, and the rule that goes by it."""
+    return f"{token}{_GANG}"
+
+
+def gang_of(name: str) -> str:
+    """The token; "" for a name that is not of a gang."""
+    return name.removesuffix(_GANG) if name.endswith(_GANG) else ""
 
 
 def label(text: str) -> str:

@@ -24,6 +24,9 @@ _CREATE: Final = (  # what a new machine's parts need: its disk, labels, metadat
 METHODS: Final[dict[str, tuple[str, ...]]] = {
     "instances.insert": _CREATE,
     "instances.bulkInsert": _CREATE,
+    "firewalls.insert": ("compute.firewalls.create", "compute.networks.updatePolicy"),
+    "firewalls.delete": ("compute.firewalls.delete", "compute.networks.updatePolicy"),
+    "firewalls.list": ("compute.firewalls.list",),
     "instances.get": ("compute.instances.get",),
     "instances.delete": ("compute.instances.delete",),
     "instances.aggregatedList": ("compute.instances.list",),
@@ -32,10 +35,10 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
     "machineTypes.aggregatedList": ("compute.machineTypes.list",),
     "reservations.aggregatedList": ("compute.reservations.list",),
     "futureReservations.aggregatedList": ("compute.futureReservations.list",),
+    "regionCommitments.aggregatedList": ("compute.commitments.list",),
     "regions.get": ("compute.regions.get",),
     "advice.capacity": ("compute.advice.capacity",),
     "advice.capacityHistory": ("compute.advice.capacityHistory",),
-    "regionCommitments.aggregatedList": ("compute.commitments.list",),
     "projects.testIamPermissions": (),  # about oneself, everybody may ask
     "services.skus.list": (),  # the public price list needs a signed-in caller and nothing else
 }

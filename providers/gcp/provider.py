@@ -31,6 +31,7 @@ from dsched.providers.gcp import compute, names
 from dsched.providers.gcp.client import Client
 from dsched.providers.gcp.doctor import examine
 from dsched.providers.gcp.errors import ALREADY, failed
+from dsched.providers.gcp.gang import Gangs
 from dsched.providers.gcp.market import PriceBoard
 from dsched.providers.gcp.notices import News
 from dsched.providers.gcp.offers import CHIPS, fitting, past
@@ -39,8 +40,8 @@ from dsched.providers.gcp.quotas import quotas
 from dsched.providers.gcp.roll import Roll, node_of, ref_of
 from dsched.providers.gcp.rows import Held, Machine, Progress
 from dsched.providers.gcp.settings import Settings
-from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.commitment import CHIP, Contract
+from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.quota import Quota as AccountQuota
 from dsched.scheduler.core.units import HOUR, Instant, MicroUsdPerHour, Millis
 
@@ -68,6 +69,7 @@ class GcpProvider:
         self._cluster = cluster
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gcp")
         self._roll = Roll()
+        self._gangs = Gangs(self.client, self._run, settings, cluster)
         self._board = PriceBoard(settings, self.client, self._run, known)
         self._limits: list[AccountQuota] = []  # as they were told last
         self._longer = True  # until the service refuses to give a longer notice
@@ -93,6 +95,7 @@ class GcpProvider:
             happened = await self._run(self.client.happenings, self._roll.since(now))
         nodes = self._roll.update(machines, happened, now, blind)
         self._clear(machines)
+        self._gangs.tidy({node.token for node in nodes if node.status is not NodeStatus.GONE}, now)
         return [node for node in nodes if tokens is None or node.token in tokens]
 
     async def terminate(self, refs: Collection[NodeRef]) -> None:
@@ -129,9 +132,6 @@ class GcpProvider:
         self._limits = quotas(rows, self._roll.nodes(), (await self._board.board()).gpus())
         return self._limits
 
-    async def doctor(self) -> list[Finding]:
-        return await examine(self.settings, self.client, self._run, self._limits)
-
     async def commitments(self) -> list[Contract]:
         """Committed use of accelerators in force. Raises ProviderError."""
         return [
@@ -146,6 +146,9 @@ class GcpProvider:
             )
             for one in await self._run(self.client.commitments)
         ]
+
+    async def doctor(self) -> list[Finding]:
+        return await examine(self.settings, self.client, self._run, self._limits)
 
     def pasts(self) -> Sequence[str]:
         return self.settings.regions if self.settings.advice else ()
@@ -173,7 +176,7 @@ class GcpProvider:
     async def close(self) -> None:
         """Let go of threads and connections; machines stay as they are."""
         await self._board.close()
-        for task in list(self._clearing.values()):
+        for task in [*self._clearing.values(), *filter(None, [self._gangs.tidying])]:
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.client.close)
@@ -219,6 +222,7 @@ class GcpProvider:
 
     async def _made(self, want: Launch, reservation: Held | None) -> None:
         """Asked for and accepted and done, or an error that says what next."""
+        await self._gangs.open(want)
         try:
             progress = await self._accepted(want, reservation)
         except Invalid as refusal:

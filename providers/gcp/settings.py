@@ -28,6 +28,7 @@ class Settings:
     disk_type: str = ""  # "hyperdisk-balanced" where a machine family knows no other; "": the service's own choice
     network: str = "global/networks/default"
     subnetwork: str = ""
+    placement: str = ""  # a placement policy of yours for gangs: projects/P/regions/R/resourcePolicies/NAME
     external_ip: bool = True  # nodes dial out; without an address of their own they need Cloud NAT
     service_account: str = ""  # what the nodes may do (read and write the checkpoint bucket); "": nothing
     run_hours: float = 24.0 * 7  # after that the cloud itself deletes a node, whoever has forgotten it

@@ -14,7 +14,9 @@ from dsched.providers.base import (
     NodeStatus,
     ProviderError,
 )
+from dsched.providers.gcp.gang import UNUSED
 from dsched.providers.gcp.permissions import METHODS
+from dsched.scheduler.core.units import Instant
 from tests.support.gce.rest import Fault
 from tests.support.gce.world import GcpWorld, ended, place_of
 from tests.support.world import want
@@ -153,11 +155,13 @@ async def test_every_method_that_is_called_is_in_the_role_and_no_other(world: Gc
     await provider.advised()
     await provider.limits()
     await provider.doctor()
+    await provider.commitments()
     [node] = await provider.launch(want(world, "a"))
     await provider.launch(want(world, "gang", count=2))
-    await provider.commitments()
     await provider.terminate([node.ref])
     await ended(world, provider, "a")
+    for later in (0, UNUSED):
+        await provider._gangs.sweep([], Instant(world.wall() + later))
     assert world.front.methods == set(METHODS)
     assert provider.client.used == set(METHODS)
 

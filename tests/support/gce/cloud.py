@@ -88,10 +88,11 @@ class Gce:
     capacity: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (zone, shape, model)
     quotas: dict[tuple[str, str], int] = field(default_factory=dict)  # (region, metric) -> limit
     shapes: dict[str, dict[str, Json]] = field(default_factory=dict)  # zone -> name -> machineType
+    firewalls: dict[str, Json] = field(default_factory=dict)  # name -> rule as it was asked for
     reservations: dict[tuple[str, str], Json] = field(default_factory=dict)  # (zone, name) -> resource
     bookings: dict[tuple[str, str], Json] = field(default_factory=dict)  # (zone, name): start, end, mode, reservations
-    advice: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)  # (zone, shape) -> score, uptime
     commitments: list[Json] = field(default_factory=list)  # name, region, plan, chip, count, end
+    advice: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)  # (zone, shape) -> score, uptime
     history: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily preemption rate
     listed: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (zone, shape) -> daily spot price, USD
     denied: set[str] = field(default_factory=set)  # permissions that the role lacks
