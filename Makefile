@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 TOP := scheduler providers jobs tui
 SEEDS ?= 1000
 FIRST_SEED ?= 0
+# Test files apart, one per core, the long ones first: most of them wait for real processes.
+APART := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup tools demo demo-clouds test fast check types bench crash-points prove
+.PHONY: help setup tools demo demo-clouds test fast check types bench crash-points prove demo-train
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,8 +30,11 @@ demo: .setup-stamp ## a real job, a real notice, a real kill, and what it cost
 demo-clouds: .setup-stamp ## a job that is interrupted on AWS and goes on at Google, both fakes (ARGS=--keep)
 	$(BIN)/python -m dsched.scheduler.demo.clouds $(ARGS)
 
+demo-train: .setup-stamp ## the same weights from 1, 2 and 4 workers, through kills, notices and moves
+	$(BIN)/python -m dsched.scheduler.demo.training $(ARGS)
+
 test: setup ## all tests (no cloud, no network); ends with what was skipped and why
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest $(APART) --durations=15
 
 fast: .setup-stamp ## the tests that need no process and no disk, in a minute
 	$(BIN)/python -m pytest -q -m 'not slow' tests/unit tests/property tests/scripts tests/hygiene

@@ -87,6 +87,7 @@ def _train(run: Runtime, options: argparse.Namespace) -> int:
             device=_device(run.env.local_rank) if options.device == "auto" else options.device,
             summation=Summation(options.summation),
             recompute=options.recompute,
+            pace_ms=options.pace_ms,
         )
     except ContractError as e:
         log.error("%s", e)
@@ -117,6 +118,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
     parser.add_argument("--corpus-bytes", type=_positive, default=4 << 20)
     parser.add_argument("--every", type=int, default=0, metavar="STEPS", help="save after so many steps too")
+    parser.add_argument("--pace-ms", type=float, default=0.0, help="a step takes at least so long, for demonstrations")
     parser.add_argument("--threads", type=_positive, default=1, help="more change the bits")
     parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ...; default: a GPU where there is one")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from typing import Final
 
 import torch
@@ -106,8 +107,11 @@ def train(
     device: str = "cpu",
     summation: Summation = Summation.TREE,
     recompute: bool = False,
+    pace_ms: float = 0.0,
 ) -> int:
     """Train up to `steps` with checkpoints at `place`, also after each `every` steps unless that is 0; the exit code.
+
+    `pace_ms`: a step takes at least so long, for demonstrations.
 
     Raises ContractError, NothingValid, Mismatch, Superseded and StorageError from the start; from then on failures of
     the store are reported. After EXIT_PEER_LOST leave by os._exit: threads may still wait for the lost one.
@@ -118,14 +122,21 @@ def train(
         checkpoints = open_checkpoints(run.env, place, gang=gang)
         training = Training(recipe, world, device=device, recompute=recompute)
         resumed = _resume(run, checkpoints, training)
-        return _go(run, checkpoints, training, resumed, steps=steps, every=every)
+        return _go(run, checkpoints, training, resumed, steps=steps, every=every, pace_s=pace_ms / 1000)
     except PeerLost as e:
         log.warning("a peer is lost: %s", e)
         return EXIT_PEER_LOST
 
 
 def _go(
-    run: Runtime, checkpoints: Checkpoints, training: Training, resumed: Manifest | None, *, steps: int, every: int
+    run: Runtime,
+    checkpoints: Checkpoints,
+    training: Training,
+    resumed: Manifest | None,
+    *,
+    steps: int,
+    every: int,
+    pace_s: float,
 ) -> int:
     record, watch, telling = Record(run, checkpoints, training), StallWatch(), Telling(run, training, steps)
     lost = True
@@ -133,6 +144,7 @@ def _go(
         # Alone it may leave at once; a gang agrees in its first step.
         flags = STOP if run.should_stop and training.world.size == 1 else 0
         while training.done < steps and not flags & STOP:
+            began = time.monotonic()
             with watch:
                 step = training.step(lambda: _flags(run, training.done), record.copied)
             flags = step.flags
@@ -143,6 +155,7 @@ def _go(
                 return EXIT_CORRUPT
             resumed = None
             telling.step(step)
+            time.sleep(max(0.0, began + pace_s - time.monotonic()))
             due = flags & SAVE or (every > 0 and training.done % every == 0)
             if due and training.done < steps and not flags & STOP:
                 record.save()

@@ -1,0 +1,120 @@
+"""The leg on the embedded cloud: a daemon, real agents, a gang that shrinks, grows and changes its zone.
+
+Nothing here helps the job: the market takes machines with and without a notice and makes a zone dear, the daemon
+decides, the agents carry it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from dsched.providers.local.provider import LocalProvider
+from dsched.scheduler.api.client import Client
+from dsched.scheduler.demo import play
+from dsched.scheduler.wire.api import Attempt, Job
+
+LIMIT_S: Final = 240.0
+STEPS: Final = 180
+PACE_MS: Final = 150  # a step takes at least so long: else a fast machine is done before the market has moved
+SCALE: Final = 120.0  # market seconds per wall second: a gang's size is looked at again every few seconds
+ZONES: Final = ("local/usw2-az2", "local/use1-az4")
+# At which share of the way, and what: the zone becomes cheap and has room, machines are taken, the zone becomes dear.
+BLOWS: Final = ((0.05, "cheap"), (0.4, "notice"), (0.6, "kill"), (0.75, "dear"))
+PRICES: Final = {"cheap": 0.3, "dear": 8.0}  # times as much
+ROOM: Final = 8  # machines that the two zones have: this leg is about moving, not about sold-out zones
+
+
+@dataclass(slots=True)
+class Leg:
+    """What was seen of it."""
+
+    uri: str
+    attempts: list[Attempt]
+    job: Job
+    blows: list[str] = field(default_factory=list)
+    left_over: list[int] = field(default_factory=list)  # pids
+    seconds: float = 0.0
+
+    @property
+    def worlds(self) -> list[int]:
+        return [attempt["world_size"] for attempt in self.attempts]
+
+    @property
+    def zones(self) -> set[str]:
+        return {attempt["where"].split()[0] for attempt in self.attempts}
+
+
+def run(folder: Path, arguments: Sequence[str], tell: play.Tell) -> Leg:
+    """Raises DemoError."""
+    settings = play.Settings(folder=folder, scale=SCALE, notice_scale=10.0, limit_seconds=LIMIT_S)
+    state = folder / "state"
+    began = time.monotonic()
+    with play.daemon_process(settings, state) as process:
+        client = play.connect(state, process)
+        cloud = LocalProvider(state / "cloud" / "cloud.sock")
+        try:
+            name = _submit(client, arguments)
+            leg = _watch(client, cloud, name, tell, began)
+        finally:
+            asyncio.run(cloud.shutdown())
+    leg.uri = (state / "checkpoints" / name).as_uri()
+    leg.left_over = play.node_processes(state)
+    leg.seconds = time.monotonic() - began
+    return leg
+
+
+def _submit(client: Client, arguments: Sequence[str]) -> str:
+    spec = {
+        "name": "elastic",
+        "run": shlex.join([sys.executable, "-m", "dsched.jobs.train", *arguments, "--pace-ms", str(PACE_MS)]),
+        "env": {"OMP_NUM_THREADS": "1"},
+        "gpus": {"type": "H100", "count": "8..32", "nodes": 4},
+        # What the sizes are reckoned with; what runs is the tiny preset. 1,024 sequences over GPUs in one dimension:
+        # gangs of 1, 2 and 4 machines divide them, one of 3 does not.
+        "model": {"name": "deepseek-v2-lite", "batch": "1024 sequences", "tp": 1, "pp": 1},
+        "regions": list(ZONES),
+        "capacity": ["spot"],
+        "checkpoint": {"every": "1s"},
+        "duration": "12h",
+    }
+    job = client.submit({"spec": spec, "key": f"demo-train-{os.getpid()}"})
+    return job["id"]
+
+
+def _watch(client: Client, cloud: LocalProvider, name: str, tell: play.Tell, began: float) -> Leg:
+    blows, seen = list(BLOWS), 0
+    dealt: list[str] = []
+    while True:
+        for event in client.events(after=seen, limit=500):
+            seen = event["seq"]
+            if event["why"] and event["kind"] in play.TOLD:
+                tell(event["why"])
+        job = client.job(name)
+        if job["state"] in play.ENDED:
+            return Leg("", client.attempts(name), job, dealt)
+        if time.monotonic() - began > LIMIT_S:
+            raise play.DemoError(f"{name} is still {job['state']} after {LIMIT_S:.0f} s: {job['reason']}")
+        if blows and job["state"] == "running" and job["step"] >= blows[0][0] * STEPS:
+            _, kind = blows.pop(0)
+            asyncio.run(_strike(cloud, client, job, kind, tell))
+            dealt.append(kind)
+        time.sleep(play.LOOK_SECONDS)
+
+
+async def _strike(cloud: LocalProvider, client: Client, job: Job, kind: str, tell: play.Tell) -> None:
+    if kind in PRICES:
+        tell(f"-- the market: the price of {job['where']} becomes {PRICES[kind]:g} times what it was --")
+        await cloud.inject("price", pool=job["where"], factor=PRICES[kind])
+        await cloud.inject("capacity", pool=job["where"], count=ROOM)
+        return
+    node = next(n for n in client.nodes() if n["job"] == job["id"] and n["state"] == "ready")
+    tell(f"-- the market takes one machine {'with a notice' if kind == 'notice' else 'without any'} --")
+    await cloud.inject("interrupt", node=node["ref"], notice=kind == "notice")
