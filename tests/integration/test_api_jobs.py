@@ -65,7 +65,10 @@ async def test_a_short_list_keeps_what_holds_machines_and_says_how_many_it_leave
         assert (len(dearest["items"]), dearest["more"]) == (1, 4)
     listed = (await http.get("/v1/jobs?limit=3")).json()
     assert ([row["id"] for row in listed["items"]], listed["more"]) == ([runs["id"], "j4", "j5"], 2)
-    assert (await http.get("/v1/jobs")).json()["more"] == 0
+    everything = (await http.get("/v1/jobs")).json()
+    assert ([row["id"] for row in everything["items"]], everything["more"]) == (["j1", "j2", "j3", "j4", "j5"], 0)
+    waiting = (await http.get("/v1/jobs?limit=2&state=queued,starting,running")).json()
+    assert (len(waiting["items"]), waiting["more"]) == (2, 3)
 
 
 async def test_the_same_key_gives_the_same_job(http: httpx.AsyncClient) -> None:

@@ -108,6 +108,8 @@ def _states(names: str) -> frozenset[JobState]:
 def _current(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> tuple[list[Job], int]:
     """From memory, in order of submission unless the dearest are asked for; and how many more there are."""
     state, now = api.control.state, api.control.now()
+    if not (wanted or query.user or query.after or query.first):
+        return _foremost(state, query.limit, now)
     jobs = iter(state.jobs.values())
     if query.after in state.jobs:
         any(job.id == query.after for job in jobs)  # moves past it
@@ -123,15 +125,28 @@ def _current(api: Api, query: JobsQuery, wanted: frozenset[JobState]) -> tuple[l
         return _dearest(api, fitting, query.limit), more
     if query.after or query.first == "oldest":
         return fitting[: query.limit], more
-    return _foremost(state, fitting, query.limit) if more else fitting, more
+    active = [job for job in fitting if job.id in state.active]
+    return _page(active, (job for job in reversed(fitting) if job.id not in state.active), query.limit), more
 
 
-def _foremost(state: State, jobs: list[Job], limit: int) -> list[Job]:
-    """What holds machines, then the newest: a thousand that wait must not hide the one that runs."""
-    active = [job.id for job in jobs if job.id in state.active][-limit:]
-    idle = (job.id for job in reversed(jobs) if job.id not in state.active)
-    chosen = {*active, *islice(idle, limit - len(active))}
-    return [job for job in jobs if job.id in chosen]
+def _foremost(state: State, limit: int, now: Moment) -> tuple[list[Job], int]:
+    """The default page, without a look at every job: thousands may wait, and of the ended few are in memory."""
+    over = {name for name in state.ended if not shown(state, state.jobs[name], now)}
+    active = sorted((state.jobs[name] for name in state.active), key=_made)
+    idle = (job for job in reversed(state.jobs.values()) if job.id not in state.active and job.id not in over)
+    page = _page(active, idle, limit)
+    return page, len(state.jobs) - len(over) - len(page)
+
+
+def _page(active: list[Job], newest: Iterable[Job], limit: int) -> list[Job]:
+    """What holds machines, then the newest of the others: a thousand that wait must not hide the one that runs."""
+    first = active[-limit:]
+    return sorted([*first, *islice(newest, limit - len(first))], key=_made)
+
+
+def _made(job: Job) -> tuple[int, str]:
+    """Ids are numbered: the order of submission, whatever clocks said."""
+    return len(job.id), job.id
 
 
 def _dearest(api: Api, jobs: Iterable[Job], limit: int) -> list[Job]:
