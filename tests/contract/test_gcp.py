@@ -160,6 +160,8 @@ async def test_every_method_that_is_called_is_in_the_role_and_no_other(world: Gc
     await provider.launch(want(world, "gang", count=2))
     await provider.terminate([node.ref])
     await ended(world, provider, "a")
+    assert provider._gangs.tidying is not None
+    await provider._gangs.tidying  # what the lists have begun by themselves
     for later in (0, UNUSED):
         await provider._gangs.sweep([], Instant(world.wall() + later))
     assert world.front.methods == set(METHODS)
