@@ -21,10 +21,10 @@ from dsched.scheduler.core.deadline.patience import Patient
 from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import Batch, Choices, DeadlinePolicy, Floats, Ints
 from dsched.scheduler.sim.foresight import Foresight, Past, past
-from dsched.scheduler.sim.optimum import optimum
+from dsched.scheduler.sim.optimum import exact, optimum
 from dsched.scheduler.sim.replay import Jobs, Outcomes, replay
 from dsched.scheduler.sim.score import BLOCK, Cell
-from dsched.scheduler.sim.sets import CHANGEOVERS, SHORT, SLACKS, Draw, Set, can_end, draw, sets
+from dsched.scheduler.sim.sets import CHANGEOVERS, SHORT, SLACKS, Draw, Set, can_end, deadline_ticks, draw, sets
 from dsched.scheduler.sim.trace import BadTrace, Zone, read_folder
 from dsched.scheduler.sim.world import in_a_row
 
@@ -166,6 +166,12 @@ def _describe(one: Set) -> dict[str, object]:
         "gang": one.gang,
         "gap_s": world.gap,
         "work_s": one.work,
+        "lower_bounds": [  # (slack, changeover): ticks so short that the optimum is not exact
+            (slack, changeover)
+            for slack in SLACKS
+            for changeover in CHANGEOVERS
+            if not exact(world.gap, deadline_ticks(one, slack), one.work, changeover)
+        ],
         "prices": "spot 1, on-demand the ratio" if one.single else "as in the traces, whatever the gang",
     }
 

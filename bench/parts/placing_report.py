@@ -22,6 +22,9 @@ def report(played: Played) -> Iterator[str]:
     yield "a ratio is the sum of costs over that of exact optima, a mean is over cells; 95 %: blocks of zone and week"
     for line in played.left_out:
         yield f"left out: {line}"
+    for name, world in played.worlds.items():
+        if world["lower_bounds"]:
+            yield f"{name}: the optimum is a lower bound at (slack, changeover) {world['lower_bounds']}"
     for single, title in ((True, "single zones at normalised prices"), (False, "sets of zones at their own prices")):
         some = [cell for cell in played.cells if cell.single is single]
         if some:

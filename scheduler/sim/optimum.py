@@ -31,7 +31,7 @@ Row = NDArray[np.int32]  # [J, pad + quanta + 1] units by work left; the first p
 
 NEVER: Final = 2**30 - 1  # units: cannot be done
 CLOSED: Final = 2**30  # units for a tick that is not up; with NEVER on top it still fits
-QUANTA_MAX: Final = 200_000  # of work; beyond, quanta do not divide the changeover and the result is a lower bound
+STATES_MAX: Final = 60_000_000  # amounts of work x ticks of a job, about half a second; see `_Size.of`
 CELLS: Final = 32_000  # of one row that a batch should fill: numpy's own overhead is small there, and it stays in cache
 
 
@@ -56,6 +56,13 @@ def optimum(world: World, jobs: Jobs) -> Floats:
     return cost
 
 
+def exact(gap: float, ticks: int, work: float, changeover: float) -> bool:
+    """Whether the optimum of such jobs is exact; else it is a lower bound, too low by parts of a thousand."""
+    size = _Size.of(gap, ticks, work, changeover)
+    quantum = gap / size.step
+    return math.isclose(size.delay * quantum, changeover) and math.isclose(size.quanta * quantum, work)
+
+
 @dataclass(frozen=True, slots=True)
 class _Size:
     """Everything in quanta."""
@@ -64,19 +71,20 @@ class _Size:
     step: int  # of work in a tick
     delay: int  # of a changeover
     quanta: int  # of work in all
+    commits: int  # ticks of a launch until the next state in which it is warm
 
     @classmethod
     def of(cls, gap: float, ticks: int, work: float, changeover: float) -> _Size:
+        """Quanta that divide all of it, unless that makes more than STATES_MAX: then they divide the tick alone.
+
+        Changeover and work are rounded down to those, by a part of a tick, and the result is a lower bound.
+        """
         one, other, whole = (round(value * 1000) for value in (gap, changeover, work))
         quantum = float(math.gcd(one, other, whole))
-        if whole / quantum > QUANTA_MAX:
-            quantum = one / max(1, int(QUANTA_MAX * one / whole))
-        return cls(ticks, round(one / quantum), int(other / quantum + 1e-9), int(whole / quantum + 1e-9))
-
-    @property
-    def commits(self) -> int:
-        """Ticks of a launch until the next state in which it is warm."""
-        return max(1, -(-self.delay // self.step))
+        if ticks * whole / quantum > STATES_MAX:
+            quantum = one / max(1, int(STATES_MAX / ticks * one / whole))
+        step, delay = round(one / quantum), int(other / quantum + 1e-9)
+        return cls(ticks, step, delay, int(whole / quantum + 1e-9), max(1, -(-delay // step)))
 
     @property
     def gains(self) -> int:

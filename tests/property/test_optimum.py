@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from dsched.scheduler.core.deadline.cheapest import HOUR
 from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.policies import named
-from dsched.scheduler.sim.optimum import optimum
+from dsched.scheduler.sim import optimum as size
+from dsched.scheduler.sim.optimum import exact, optimum
 from dsched.scheduler.sim.replay import Jobs, replay
 from dsched.scheduler.sim.world import World
 from tests.property.test_deadline_guard import Wild
@@ -86,6 +87,16 @@ def test_no_policy_is_ever_cheaper(seed: int, changeover: float, slack: float) -
 
 def test_a_job_that_cannot_end_in_time_has_no_optimum() -> None:
     assert np.isinf(optimum(market(1, ticks=50, gap=GAP), one(10, 10 * GAP, 60.0))).all()
+
+
+def test_what_is_too_fine_to_be_exact_is_a_lower_bound_that_is_hardly_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, job = market(5, ticks=400, gap=32.0), one(300, 100 * 32.0, 180.0)
+    right = optimum(world, job)[0]
+    assert exact(32.0, 300, 3200.0, 180.0)
+    monkeypatch.setattr(size, "STATES_MAX", 300 * 3200 // 16)
+    assert not exact(32.0, 300, 3200.0, 180.0)
+    assert exact(32.0, 300, 3200.0, 720.0)
+    assert 0.99 * right < optimum(world, job)[0] < right
 
 
 def test_jobs_of_one_batch_do_not_disturb_each_other() -> None:

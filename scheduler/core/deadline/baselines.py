@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from dsched.scheduler.core.deadline.cheapest import at_running, cheapest_spot, cheapest_sure, runs_spot, unvalued
+from dsched.scheduler.core.deadline.cheapest import at, at_running, cheapest_spot, cheapest_sure, runs_spot, unvalued
 from dsched.scheduler.core.deadline.view import IDLE, SPOT, Batch, Bools, Choices, Floats, Ints
 
 AVOID: Final = 1e6  # $/h: taken only if there is nothing else
@@ -118,8 +118,8 @@ def _runs_sure(batch: Batch) -> Bools:
 
 
 def _delay(batch: Batch, option: Ints) -> Floats:
-    return np.take_along_axis(batch.changeover, np.maximum(option, 0)[:, None], 1)[:, 0]
+    return at(batch.changeover, np.maximum(option, 0))
 
 
 def _price(batch: Batch, option: Ints) -> Floats:
-    return np.take_along_axis(batch.price, np.maximum(option, 0)[:, None], 1)[:, 0]
+    return at(batch.price, np.maximum(option, 0))

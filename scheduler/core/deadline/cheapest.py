@@ -27,8 +27,13 @@ def sure(batch: Batch) -> Bools:
 
 def at_running(batch: Batch, values: Floats) -> Floats:
     """[J] the values [J, O] of the running options; 0 where the job idles."""
-    picked = np.take_along_axis(values, np.maximum(batch.running, 0)[:, None], 1)[:, 0]
-    return np.where(batch.running >= 0, picked, 0.0)
+    return np.where(batch.running >= 0, at(values, np.maximum(batch.running, 0)), 0.0)
+
+
+def at(values: Floats, option: Ints) -> Floats:
+    """[J] of values [J, O] those of one option [J] each. Indexed by hand: take_along_axis takes ten times as long."""
+    picked: Floats = values[np.arange(len(option)), option]
+    return picked
 
 
 def is_running(batch: Batch) -> Bools:
