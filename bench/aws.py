@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import psutil
 
 from bench.figure import Figure, hand_over, table
+from dsched.providers.aws import client
 from dsched.providers.aws.provider import AwsProvider
 from dsched.providers.aws.settings import Settings
 from dsched.providers.catalog import load
@@ -31,6 +32,7 @@ REGIONS = (
 )
 STEPS = 24  # of every pool's price
 ROUNDS = 3
+PATIENCE_S = 120.0  # what the real one answers in a tenth, moto answers region by region in seconds
 
 
 def main() -> int:
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--regions", type=int, default=len(REGIONS))
     parser.add_argument("--shapes", type=int, default=20)
     asked = parser.parse_args()
+    client.READ_S = PATIENCE_S  # type: ignore[misc]
     os.environ.update(CREDENTIALS)
     cloud = AwsCloud()
     try:
@@ -47,17 +50,31 @@ def main() -> int:
     return 0
 
 
-async def _measure(cloud: AwsCloud, regions: tuple[str, ...], count: int) -> None:
-    shapes = tuple(sorted(name for name, one in load().listings.items() if one.provider == "aws" and one.shape.gpus))
-    shapes = (*shapes, *("g5.2xlarge", "g5.4xlarge", "g5.8xlarge", "g6.2xlarge", "g6.4xlarge", "g6e.2xlarge"))[:count]
+def kinds(count: int) -> tuple[str, ...]:
+    """So many GPU shapes."""
+    known = sorted(name for name, one in load().listings.items() if one.provider == "aws" and one.shape.gpus)
+    more = ("g5.2xlarge", "g5.4xlarge", "g5.8xlarge", "g6.2xlarge", "g6.4xlarge", "g6e.2xlarge")
+    return (*known, *(name for name in more if name not in known))[:count]
+
+
+def fill(cloud: AwsCloud, regions: tuple[str, ...], shapes: tuple[str, ...]) -> None:
+    """A day of prices for every shape in three zones of every region."""
+    now = time.time()
     for region in regions:
         for shape in shapes:
             cloud.pull("on_demand", shape=shape, region=region, usd=10.0)
-            for zone in "abc":
-                for step in range(STEPS):
-                    cloud.pull(
-                        "price", shape=shape, zone=region + zone, usd=3 + step / 100, at=time.time() - 3600 * step
-                    )
+        steps = [
+            (shape, region + zone, now - 3_600 * step, 3 + step / 100)
+            for shape in shapes
+            for zone in "abc"
+            for step in range(STEPS)
+        ]
+        cloud.pull("prices", steps=steps)
+
+
+async def _measure(cloud: AwsCloud, regions: tuple[str, ...], count: int) -> None:
+    shapes = kinds(count)
+    fill(cloud, regions, shapes)
     process = psutil.Process()
     before, took = process.memory_info().rss, []
     settings = Settings(regions=regions, shapes=shapes, endpoint=cloud.url, spot_every=Millis(0))

@@ -31,13 +31,15 @@ ROUNDS: Final = 3
 
 def serve() -> None:
     """The fake, until its standard input ends."""
-    from tests.support.gce.catalog import machine_types, skus
+    from tests.support.gce.catalog import every_accelerator, machine_types, skus
     from tests.support.gce.cloud import Gce
     from tests.support.gce.rest import FakeGce
 
-    rows = skus(REGIONS)
+    rows = skus(REGIONS, every=True)
     padding = [{**rows[-1], "description": f"Network Egress number {n}"} for n in range(ROWS - len(rows))]
-    with FakeGce(Gce(shapes=machine_types(ZONES), skus=[*padding, *rows]), page_size=5_000) as front:
+    with FakeGce(
+        Gce(shapes=machine_types(ZONES, every_accelerator()), skus=[*padding, *rows]), page_size=5_000
+    ) as front:
         sys.stdout.write(front.url + "\n")
         sys.stdout.flush()
         sys.stdin.read()

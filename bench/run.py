@@ -36,6 +36,9 @@ SECTIONS: Final[dict[str, tuple[list[str], list[str] | None]]] = {
     "checkpoint": (["--rounds", "3", "--starts", "3"], None),
     "cli": ([], []),
     "api": (["2"], ["0.5"]),
+    "aws": ([], None),
+    "gcp": ([], None),
+    "clouds": ([], None),
     "tui": (["--seconds", "10"], None),
 }
 

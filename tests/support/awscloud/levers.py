@@ -50,6 +50,12 @@ class Levers:
         with self.market.lock:
             self.market.prices.setdefault((shape, zone), Prices()).add(at or time.time(), usd)
 
+    def prices(self, steps: list[tuple[str, str, float, float]]) -> None:
+        """Many at once: (shape, zone, seconds since the epoch, USD)."""
+        with self.market.lock:
+            for shape, zone, at, usd in steps:
+                self.market.prices.setdefault((shape, zone), Prices()).add(at, usd)
+
     def on_demand(self, shape: str, region: str, usd: float) -> None:
         with self.market.lock:
             self.market.on_demand[shape, region] = usd

@@ -20,6 +20,27 @@ _SHAPES: Final = {  # name -> vCPUs, MiB, accelerator type, count, bundled local
     "ct6e-standard-4t": (180, 737_280, "", 0, 0),
     "n1-standard-4": (4, 15_360, "", 0, 0),  # sold, but nothing that we offer
 }
+_OTHERS: Final = {  # the rest of what Google sells with accelerators: for measurements
+    **{f"a2-highgpu-{n}g": (12 * n, 87_040 * n, "nvidia-tesla-a100", n, 0) for n in (2, 4, 8)},
+    "a2-megagpu-16g": (96, 1_392_640, "nvidia-tesla-a100", 16, 0),
+    **{f"a2-ultragpu-{n}g": (12 * n, 174_080 * n, "nvidia-a100-80gb", n, n) for n in (2, 4, 8)},
+    **{f"a3-highgpu-{n}g": (26 * n, 239_616 * n, "nvidia-h100-80gb", n, 2 * n) for n in (1, 2, 4)},
+    "a3-megagpu-8g": (208, 1_916_928, "nvidia-h100-mega-80gb", 8, 16),
+    "a3-ultragpu-8g": (224, 3_022_848, "nvidia-h200-141gb", 8, 32),
+    **{
+        f"g2-standard-{n}": (n, 4_096 * n, "nvidia-l4", max(1, n // 24 * 2 if n >= 24 else 1), 1)
+        for n in (8, 12, 16, 24, 32, 48, 96)
+    },
+    **{f"ct6e-standard-{n}t": (44 * n, 176_000 * n, "", 0, 0) for n in (1, 8)},
+}
+_OTHER_RATES: Final = {  # made up: what counts is how many rows there are
+    "A3PLUS Instance Core": ("h", 0.03, 0.01, 0.02, 0.013),
+    "A3PLUS Instance Ram": ("GiBy.h", 0.003, 0.001, 0.002, 0.001),
+    "A3ULTRA Instance Core": ("h", 0.03, 0.01, 0.02, 0.013),
+    "A3ULTRA Instance Ram": ("GiBy.h", 0.003, 0.001, 0.002, 0.001),
+    "Nvidia H100 80GB Plus GPU": ("h", 9.0, 2.5, 6.5, 4.0),
+    "H200 141GB GPU": ("h", 9.5, 3.0, 7.0, 4.5),
+}
 _RATES: Final = {  # description -> unit, on-demand, spot, committed for a year, for three
     "A2 Instance Core": ("h", 0.031611, 0.01265, 0.019915, 0.011064),
     "A2 Instance Ram": ("GiBy.h", 0.004237, 0.0017, 0.002669, 0.001483),
@@ -50,16 +71,21 @@ def machine_types(zones: Iterable[str], names: Iterable[str] = tuple(_SHAPES)) -
 
 
 def _machine_type(name: str, zone: str) -> Json:
-    cpus, memory, chip, count, disks = _SHAPES[name]
+    cpus, memory, chip, count, disks = (_SHAPES | _OTHERS)[name]
     chips = [{"guestAcceleratorType": chip, "guestAcceleratorCount": count}] if chip else []
     bundled = {"bundledLocalSsds": {"partitionCount": disks, "defaultInterface": "NVME"}} if disks else {}
     return {"name": name, "guestCpus": cpus, "memoryMb": memory, "zone": zone, "accelerators": chips, **bundled}
 
 
-def skus(regions: Iterable[str], *, factor: float = 1.0, spot: float = 1.0) -> list[Json]:
+def every_accelerator() -> tuple[str, ...]:
+    """The names of all machine types that come with accelerators."""
+    return tuple(name for name, (_, _, chip, *_rest) in (_SHAPES | _OTHERS).items() if chip or name.startswith("ct"))
+
+
+def skus(regions: Iterable[str], *, factor: float = 1.0, spot: float = 1.0, every: bool = False) -> list[Json]:
     """The list as the Billing Catalog gives it: spot rows of B200 say OnDemand, as the real ones do."""
     where, rows = list(regions), []
-    for name, (unit, *prices) in _RATES.items():
+    for name, (unit, *prices) in (_RATES | _OTHER_RATES if every else _RATES).items():
         for usage, description, price in zip(_USAGES, _descriptions(name), prices, strict=True):
             if price is not None:
                 price *= factor * (spot if usage == "Preemptible" else 1.0)
