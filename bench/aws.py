@@ -53,7 +53,16 @@ def main() -> int:
 def kinds(count: int) -> tuple[str, ...]:
     """So many GPU shapes."""
     known = sorted(name for name, one in load().listings.items() if one.provider == "aws" and one.shape.gpus)
-    more = ("g5.2xlarge", "g5.4xlarge", "g5.8xlarge", "g6.2xlarge", "g6.4xlarge", "g6e.2xlarge")
+    more = (
+        "g5.2xlarge",
+        "g5.4xlarge",
+        "g5.8xlarge",
+        "g5.16xlarge",
+        "g6.2xlarge",
+        "g6.4xlarge",
+        "g6.8xlarge",
+        "g6e.2xlarge",
+    )
     return (*known, *(name for name in more if name not in known))[:count]
 
 
