@@ -170,6 +170,36 @@ def running(count: int, offers: Mapping[str, Offer]) -> Callable[[], object]:
     return lambda: handle(state, Tick(), soon, dice, policy, terms)
 
 
+def drain(count: int, classes: int, offers: int) -> None:
+    """A live queue in a large market: passes until all are placed, each with its stored decision, and the longest."""
+    state, policy, dice, terms = State(cluster="b" * 32), Policy(), random.Random(0), Terms()
+    now = contention.NOW
+
+    def tell(message: Message) -> float:
+        began = process_time()
+        handle(state, message, now, dice, policy, terms)
+        return (process_time() - began) * 1e3
+
+    tell(OffersSeen(provider="aws", offers=tuple(contention.market(offers).values())))
+    for number in range(count):
+        kind = number % classes
+        need = Need(gpus_min=1 << kind % 5, gpus_max=1 << kind % 5, gpu_memory_gib=16 + kind // 5)
+        spec = Spec(name="bench", run="true", need=need, duration=Millis((1 + number % 97) * HOUR))
+        tell(Submit(spec=spec, key=str(number)))
+    gc.collect()
+    gc.freeze()  # as the daemon does
+    gc.set_threshold(1_000, 4, 500)
+    passes = []
+    while state.dirty:
+        passes.append(tell(Place()))
+    loop = best_ms(calibrate, process_time)
+    placed = sum(job.state is not JobState.QUEUED for job in state.jobs.values())
+    name = f"a queue of {count:,} jobs in {classes} classes, {offers:,} offers: longest pass"
+    print(f"{max(passes):9.1f} ms  {name}, of CPU time ({max(passes) / loop:.1f} calibration loops of {loop:.0f} ms)")
+    print(f"{sum(passes) / len(passes):9.1f} ms  mean of its {len(passes)} passes, in which {placed:,} were placed")
+    hand_over([Figure(name=name, value=max(passes), unit="ms", goal=100, limit=loop, beside="calibration loop")])
+
+
 def contest(count: int, offers: int, rounds: int) -> None:
     """So many jobs that compete: the pass, and what its plan costs beside first come, first served and the bound."""
     policy = Policy(placements_max=count)
@@ -242,6 +272,7 @@ def main() -> None:
     taken = best_ms(running(10_000, market(300, free=4)), process_time)
     print(f"{taken:9.1f} ms  {name}")
     hand_over([Figure(name=name, value=taken, unit="ms", goal=30)])
+    drain(1_000, 50, 10_000)
     contest(1_000, 2_000, rounds=400)
     contest(10_000, 10_000, rounds=400)
 

@@ -125,9 +125,13 @@ class Client:
     def plan(self, trial: Trial) -> Plan:
         return cast(Plan, self._call("POST", "/v1/plan", trial, repeat=True))
 
-    def explain(self, job: str, *, flips: bool = False) -> list[Plan]:
-        """The stored decisions, newest last; `flips`: with what would change the newest."""
-        return cast(list[Plan], self._items(f"{_job(job)}/explain", {"flips": "1" if flips else ""}))
+    def explain(self, job: str, *, flips: bool = False, whole: bool = False) -> list[Plan]:
+        """The stored decisions, newest last; `flips`: with what would change the newest.
+
+        `whole`: where the newest keeps only the best of many offers, all of them as they are now are its `now`.
+        """
+        query = {"flips": "1" if flips else "", "whole": "1" if whole else ""}
+        return cast(list[Plan], self._items(f"{_job(job)}/explain", query))
 
     def attempts(self, job: str) -> list[Attempt]:
         return cast(list[Attempt], self._items(f"{_job(job)}/attempts"))

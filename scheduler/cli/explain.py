@@ -24,12 +24,13 @@ def explain(
     job: JobArgument,
     all: Annotated[bool, typer.Option("-a", "--all", help="every decision about it, oldest first")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", help="offers shown")] = LINES,
+    whole: Annotated[bool, typer.Option("--whole", help="of a large market: ask again now, about every offer")] = False,
 ) -> None:
     """Why it runs there, or why it waits: the stored decision."""
     terminal = here(ctx)
     client = terminal.client()
     found = client.job(job)
-    plans = client.explain(found["id"], flips=True)
+    plans = client.explain(found["id"], flips=True, whole=whole)
     if terminal.json:
         terminal.rows((), plans if all else plans[-1:], moment(client.health()))
         return
@@ -38,6 +39,9 @@ def explain(
     now = moment(client.health())
     for plan in plans if all else plans[-1:]:
         for line in [decided(plan, now), *plan_lines(terminal, plan, now, lines)]:
+            terminal.line(line)
+    if anew := plans[-1].get("now"):
+        for line in ["", "asked again now, as if it were submitted", *plan_lines(terminal, anew, now, lines)]:
             terminal.line(line)
     reason = f": {show(found['reason'])}" if found["reason"] else ""
     terminal.line(f"  now {f.state(found['state'])}{reason}")

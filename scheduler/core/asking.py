@@ -21,7 +21,7 @@ from dsched.scheduler.core.hold import in_force
 from dsched.scheduler.core.hope import Hope
 from dsched.scheduler.core.ledger import budget_of
 from dsched.scheduler.core.market import Offer
-from dsched.scheduler.core.placement import Policy, Promise, Question
+from dsched.scheduler.core.placement import LARGE, Policy, Promise, Question
 from dsched.scheduler.core.quota import left
 from dsched.scheduler.core.share import level, shares, total
 from dsched.scheduler.core.snapshot import Job, Kind, Node, PoolMemory, QueueKey, State
@@ -31,6 +31,8 @@ from dsched.scheduler.core.units import HOUR, Instant, Moment
 HEADS: Final = 64  # jobs of one class looked at per pass; more would not fit a market of this size anyway
 LOOKS: Final = 1_000  # offers judged in one pass, each in some 10 us: everybody else waits so long at most
 GLANCES: Final = 8  # a look at an offer that only tells whether there is hope costs an eighth of a judgement
+COLUMNS: Final = 64  # offers of a large market that are judged in the time of one: all of a class at once, as arrays
+ASKED: Final = 50  # jobs per pass over a large market: a placement with its decision takes a millisecond there
 CLASSES: Final = 1_000  # classes per pass, whatever is known about them already
 
 
@@ -49,17 +51,21 @@ def _heads(draft: Draft) -> tuple[list[Job], bool]:
     state = draft.state
     hope = Hope(ask(state, [], draft.policy, draft.now), draft.now, draft.policy.nodes_max)
     jobs: list[Job] = []
-    judged = 0
+    judged, large = 0, len(state.offers) > LARGE
+    each, most = (len(state.offers) // COLUMNS, ASKED) if large else (len(state.offers), HEADS * CLASSES)
+    classes: set[tuple[object, ...]] = set()  # kinds of jobs that see the same offers are judged together
     for number, (kind, order) in enumerate(_by_turn(draft)):
-        if number >= CLASSES or (number and judged + hope.looked // GLANCES > LOOKS):
+        if number >= CLASSES or len(jobs) >= most or (number and judged + hope.looked // GLANCES > LOOKS):
             return jobs, True
         if kind in state.blocked and not hope.left(kind):
             del state.waiting[kind]
             continue
         due = _due(draft, order)
         if due:
-            judged += max(1, len(state.offers))
-            jobs += due
+            alike = (kind.need, kind.drain)
+            judged += 1 if large and alike in classes else max(1, each)
+            classes.add(alike)
+            jobs += due[: most - len(jobs)]
         else:
             del state.waiting[kind]  # until the first of them is due
     return jobs, False
@@ -121,12 +127,24 @@ def ask(state: State, jobs: list[Job], policy: Policy, now: Moment, *, heir: str
         remaining={job.id: hours for job in jobs if (hours := remaining_hours(state, job)) is not None},
         scale=state.scale,
         speeds=state.speeds,
+        columns=_columns(state),
         quotas=left(
             (*policy.quotas, *chain(*state.quotas.values()), *in_force(policy.held, now.market)),
             (n.pool for n in state.nodes.values()),
             state.offers,
         ),
     )
+
+
+def _columns(state: State) -> object:
+    """The offers of a large market as arrays, made once for all passes over it."""
+    if len(state.offers) <= LARGE:
+        return None
+    from dsched.scheduler.core.fleetplan.columns import Columns  # loads numpy, without which a daemon is there sooner
+
+    if not isinstance(state.columns, Columns) or state.columns.offers is not state.offers:
+        state.columns = Columns.of(state.offers)
+    return state.columns
 
 
 def idle_for(state: State, node: Node, heir: str, now: Moment) -> bool:

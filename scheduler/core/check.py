@@ -326,7 +326,10 @@ def _explained(jobs: dict[str, Job], question: Question, plan: Plan) -> Iterator
 
 def _lines_once(job: str, report: Report, question: Question) -> Iterator[Unexplained]:
     times = Counter(line.offer for line in report.lines)
-    for offer in question.offers.keys() | times.keys():
+    if report.kept is not None and report.kept.possible + sum(report.refused.values()) != len(question.offers):
+        yield Unexplained(job, "", report.kept.possible + sum(report.refused.values()))
+    expected = times.keys() if report.kept is not None else question.offers.keys() | times.keys()
+    for offer in expected:
         if times[offer] != 1 or offer not in question.offers:
             yield Unexplained(job, offer, times[offer])
     for line in report.lines:

@@ -21,6 +21,8 @@ from dsched.scheduler.core.snapshot import Job, PoolMemory
 from dsched.scheduler.core.speed.posterior import Measured
 from dsched.scheduler.core.units import HOUR, MINUTE, SECOND, Charge, MicroUsdPerHour, Millis
 
+LARGE: Final = 2_000  # offers above which reports keep the best of them and count the others; see fleetplan/brief.py
+
 
 class Share(NamedTuple):
     """A user's part of the fleet."""

@@ -18,7 +18,7 @@ from dsched.scheduler.core.fleetplan.queue import Queue
 from dsched.scheduler.core.fleetplan.slots import worths
 from dsched.scheduler.core.fleetplan.told import Told
 from dsched.scheduler.core.fleetplan.turn import turn
-from dsched.scheduler.core.placement import Dice, Placement, Policy, Question
+from dsched.scheduler.core.placement import LARGE, Dice, Placement, Policy, Question
 from dsched.scheduler.core.report import Report
 from dsched.scheduler.core.share import Line
 from dsched.scheduler.core.shortlist import Field, Stock
@@ -53,11 +53,15 @@ class Nearest(NamedTuple):
     price: MicroUsdPerHour  # the whole gang
 
 
-def plan(question: Question, policy: Policy, *, now: Moment, rng: Dice) -> Plan:
-    """Place what can be placed. `rng` is the core's convention: this planner draws nothing, ties go by name."""
+def plan(question: Question, policy: Policy, *, now: Moment, rng: Dice, whole: bool = False) -> Plan:
+    """Place what can be placed. `rng` is the core's convention: this planner draws nothing, ties go by name.
+
+    `whole`: tell of every offer, however large the market is; that takes 10 us for each of them.
+    """
     del rng
-    if len(question.jobs) * len(question.offers) > CROWD:
-        return _crowded(question, policy, now)
+    large = len(question.offers) > LARGE and not whole
+    if large or len(question.jobs) * len(question.offers) > CROWD:
+        return _crowded(question, policy, now, brief=large)
     work = Queue(question, policy, now)
     worth = worths(work, now)
     line = Line((turn(job, worth.get(job.id, 0.0)) for job in question.jobs), question.shares)
@@ -71,13 +75,15 @@ def plan(question: Question, policy: Policy, *, now: Moment, rng: Dice) -> Plan:
     return _answer(work.placements, work.reports, policy, now, more=False)
 
 
-def _crowded(question: Question, policy: Policy, now: Moment) -> Plan:
-    from dsched.scheduler.core.fleetplan.crowd import Crowd  # loads numpy, without which a daemon is there the sooner
+def _crowded(question: Question, policy: Policy, now: Moment, *, brief: bool) -> Plan:
+    from dsched.scheduler.core.fleetplan.brief import Briefs  # loads numpy, without which a daemon is there the sooner
+    from dsched.scheduler.core.fleetplan.crowd import Crowd
 
     work = Crowd(question, policy, now)
     more = work.serve()
     placements = work.placements()
-    told = Told(question, policy, now, placements=placements, seen=work.seen, same=work.same)
+    write = Briefs(work).report if brief else None
+    told = Told(question, policy, now, placements=placements, seen=work.seen, same=work.same, brief=write)
     return _answer(placements, told, policy, now, more=more)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -157,6 +157,13 @@ class Line:
     words: str = ""  # why refused; the other sentences depend on what was chosen, see `sentence`
 
 
+class Kept(NamedTuple):
+    """A brief report, in which `refused` counts the offers without a line, too."""
+
+    offers: int  # on sale
+    possible: int  # that would do, the chosen one included
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The decision for one job, or for all jobs of a class that could not be placed."""
@@ -168,6 +175,7 @@ class Report:
     lines: tuple[Line, ...]  # the chosen one, then the possible by cost, then the refused
     refused: Mapping[Why, int]
     summary: str
+    kept: Kept | None = None  # of a large market only some offers have a line; None: every offer has one
 
     @property
     def chosen(self) -> Line | None:
@@ -203,6 +211,12 @@ def write(
         refused=counts,
         summary=_placed(chosen, reuse) if chosen else _unplaced(words, counts),
     )
+
+
+def brief(few: Report, need: Need, refused: Mapping[Why, int], kept: Kept) -> Report:
+    """A report on a few offers as one on all of them: `refused` and `kept` count all."""
+    summary = few.summary if few.chosen is not None else _unplaced(need_words(need), refused)
+    return replace(few, refused=refused, kept=kept, summary=summary)
 
 
 def sentence(line: Line, chosen: Line | None) -> str:
@@ -259,6 +273,7 @@ def to_wire(
         "summary": report.summary,
         "lines": [_line_to_wire(line, chosen) for line in lines],
         "refused": {str(why): count for why, count in report.refused.items()},
+        **({"kept": report.kept._asdict()} if report.kept else {}),
     }
 
 

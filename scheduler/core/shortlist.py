@@ -107,10 +107,20 @@ class Entry(NamedTuple):
 class Field:
     """All offers as one requirement class sees them: refused for good in this pass, or entries."""
 
-    def __init__(self, need: Need, places: tuple[str, ...], question: Question, policy: Policy, now: Moment) -> None:
+    def __init__(
+        self,
+        need: Need,
+        places: tuple[str, ...],
+        question: Question,
+        policy: Policy,
+        now: Moment,
+        *,
+        reference: rank.Reference | None = None,
+    ) -> None:
+        """`reference`: where the question is of a few offers alone, and it is known of all of them."""
         self.need, self.places = need, places
         self.question, self.policy, self.now = question, policy, now
-        self.reference = rank.reference(need, question)
+        self.reference = reference or rank.reference(need, question)
         self.entries: dict[str, Entry] = {}
         self.refused: list[Line] = []
         self.report: Report | None = None  # shared by all jobs of the class once nothing is left

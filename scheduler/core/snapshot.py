@@ -329,6 +329,7 @@ class State:
     proofs_from: Instant = Instant(0)  # wall: after a jump of the clock, no lease counts as over before
     scale: float = 1.0  # market ms per wall ms
     offers: dict[str, Offer] = field(default_factory=dict)
+    columns: object = None  # fleetplan.columns.Columns of them, once a pass over a large market has made them
     quotas: dict[str, tuple[Quota, ...]] = field(default_factory=dict)  # provider -> what it lets our account run
     progress: dict[str, Progress] = field(default_factory=dict)
     sooner: dict[str, Instant] = field(default_factory=dict)  # node -> wall: its lease, on a clock that was set back

@@ -107,7 +107,8 @@ class Judge:
         for line in report["lines"]:
             if not line["why"] and line["verdict"] != "chosen":
                 self.complain(f"decision {row['id']} says of {line['offer']} not why")
-        standing = sum(line["verdict"] != "refused" for line in report["lines"])
+        kept = report.get("kept")  # of a large market the others are counted
+        standing = kept["possible"] if kept else sum(line["verdict"] != "refused" for line in report["lines"])
         self.decisions += 1
         self.partial += len(state.offers) > standing + sum(report["refused"].values())
 

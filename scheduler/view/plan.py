@@ -49,6 +49,11 @@ def _rest(plan: Plan, shown: int) -> list[str]:
     text = []
     if hidden := len(plan["lines"]) - shown:
         text.append(f"  {hidden} more: -n {len(plan['lines'])} shows them")
+    if kept := plan.get("kept"):
+        others = kept["possible"] - sum(line["verdict"] != "refused" for line in plan["lines"])
+        text.append(
+            f"  {others:,} of {kept['offers']:,} offers would do, too, and were not kept: --whole asks again now"
+        )
     if refused:
         by_count = sorted(refused.items(), key=lambda item: (-item[1], item[0]))
         text.append("  refused: " + ", ".join(f"{count} {show(code)}" for code, count in by_count))

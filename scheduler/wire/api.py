@@ -206,8 +206,17 @@ class Plan(TypedDict):
     summary: str  # one sentence
     lines: list[Line]  # chosen first, then by expected cost, then the refused
     refused: dict[str, int]  # code -> count
+    kept: NotRequired[Kept]  # of a large market: `lines` holds the best only, `refused` counts all
+    now: NotRequired[Plan]  # with `whole`: the same question asked again now, about every offer
     deadline: NotRequired[Deadline]  # of jobs with a deadline and known work
     what_if: NotRequired[WhatIf]  # where changes were to be tried
+
+
+class Kept(TypedDict):
+    """What a brief plan counts."""
+
+    offers: int  # on sale
+    possible: int  # that would do, the chosen one included
 
 
 class WhatIf(TypedDict):

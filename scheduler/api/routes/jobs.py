@@ -223,13 +223,15 @@ def _would_migrate(api: Api, action: Action, job: Job, to: tuple[str, ...]) -> d
 
 class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
     flips: bool = False
+    whole: bool = False
 
 
 async def explain(api: Api, call: Call) -> Response:
     """The stored decisions about a job, newest last.
 
     Of jobs that wait for the same, only the first has a decision stored: the others are answered with what holds now.
-    With `flips` the newest decision under a deadline is made again, and what would change it is searched.
+    With `flips` the newest decision under a deadline is made again, and what would change it is searched. Of a large
+    market a decision keeps the best offers: with `whole` the newest is asked again as the market is now, about all.
     """
     job = await find(api, call.part("id"))
     stored = await asyncio.to_thread(api.queries.decisions, job.id)
@@ -239,6 +241,8 @@ async def explain(api: Api, call: Call) -> Response:
     plans = [{**report, "id": id, "job": job.id, "name": job.spec.name, "at": at} for report, id, at in made]
     if call.query.flips and plans and (told := plans[-1].get("deadline")):
         plans[-1]["deadline"] = {**told, **await api.extras.again(told)}
+    if call.query.whole and plans and plans[-1].get("kept"):
+        plans[-1]["now"] = {**api.control.dry_run(job.spec), "job": job.id}
     return answer.items(plans)
 
 

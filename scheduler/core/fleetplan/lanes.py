@@ -68,11 +68,13 @@ class Lanes:
         self.question, self.policy, self.now = question, policy, now
         self.reference = rank.reference(of.need, question)
         sizes = [self._sizes(shape) for shape in columns.shapes]
-        least = np.array([size[0] if size else 0 for size in sizes], np.int64)[columns.shape]
-        fits = (least > 0) & self._wanted() & self._placed() & columns.known
+        self.least: Ints = np.array([size[0] if size else 0 for size in sizes], np.int64)[columns.shape]
+        """Nodes of the smallest gang; 0: there is none. [O]"""
+        least = self.least
+        fits = (least > 0) & self.wanted() & self.placed() & columns.known
         spot = columns.market == CODE[Market.SPOT]
         fits &= now.market - columns.quoted <= np.where(spot, policy.stale_after, policy.stale_list)
-        fits &= ~self._ending()
+        fits &= ~self.ending()
         limit = of.need.price_max
         if limit is not None:
             fits &= least * columns.price <= limit
@@ -184,7 +186,7 @@ class Lanes:
         each: Floats = np.array(drawn, np.float64)[columns.shape] * per_watt[columns.spot]
         return each
 
-    def _ending(self) -> Bools:
+    def ending(self) -> Bools:
         """What is held for so short a time that going there is of no use (feasible.ends_soon)."""
         columns, restart, scale = self.columns, self.policy.restart, self.question.scale
         ending = np.isfinite(columns.until)
@@ -192,12 +194,12 @@ class Lanes:
             ending[row] = columns.until[row] - self.now.market < hold.least(columns.rows[row].boot, restart, scale)
         return ending
 
-    def _wanted(self) -> Bools:
+    def wanted(self) -> Bools:
         wanted = np.zeros(len(CODE), np.bool_)
         wanted[[CODE[market] for market in self.of.need.markets]] = True
         return wanted[self.columns.market]
 
-    def _placed(self) -> Bools:
+    def placed(self) -> Bools:
         places = self.of.places
         if not places:
             return np.ones(len(self.columns.ids), np.bool_)

@@ -31,7 +31,8 @@ class Seen(NamedTuple):
     over_spot: Bools  # [P]
     over_budget: Bools  # [P]
     late: Bools  # [P]
-    avoided: Bools  # [P]
+    avoided: Bools  # [P] it failed this job lately
+    cooling: Bools  # [P]
     done: Floats | None  # [P] market ms; None: the work is not known
 
     @property
@@ -69,14 +70,15 @@ class Searcher:
             over_spot=nothing if asked.spot_left is None else self._spot_used_up(asked, rows, terms, boot),
             over_budget=nothing if limit is None else self._aside(asked, rows, nodes) > limit,
             late=nothing if done is None or deadline is None else done > deadline,
-            avoided=lanes.risk.cooling[rows] | np.isin(rows, unliked),
+            avoided=np.isin(rows, unliked) if unliked else nothing,
+            cooling=lanes.risk.cooling[rows],
             done=done,
         )
 
     def choose(self, asked: Asked) -> Pick | None:
         """What shortlist.Shortlist would choose."""
         seen = self.look(asked)
-        good = seen.possible & ~seen.late & ~seen.avoided
+        good = seen.possible & ~seen.late & ~seen.avoided & ~seen.cooling
         if good.any():
             chosen = self._prefer_idle(seen, good)
         elif (rest := seen.possible & ~seen.late).any():

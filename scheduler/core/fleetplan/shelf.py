@@ -19,13 +19,12 @@ class Shelf:
         self.idle_count: Ints = np.zeros(len(columns.ids), np.int64)  # [O]
         for row, names in self.idle.items():
             self.idle_count[row] = len(names)
-        self.free = columns.free if columns.offers is question.offers else _free(columns, question)
-        """What the market has, as it was before the pass took of it. [O]"""
+        self.free: Ints = _free(columns, question)  # [O] whatever quotas and cool-downs say; PLENTY and more: not told
         self.had: Ints = np.where(risk.cooling, self.idle_count, self.free + self.idle_count)  # [O] for one gang
         self.room = dict(question.room)
-        self._quotas = [one.left for one in question.quotas]
+        self.quotas = [one.left for one in question.quotas]
         self._drawn = _drawn(question, columns)  # [O] each: what a node takes of it; 0: nothing
-        for number in range(len(self._quotas)):
+        for number in range(len(self.quotas)):
             self._cap(number)
 
     def take(self, row: int, nodes: int, budget: str, reserve: int) -> tuple[str, ...]:
@@ -39,23 +38,17 @@ class Shelf:
         room = self.room.get(budget)
         if room is not None:
             self.room[budget] = Charge(room - aside(self._promised, budget, Charge(reserve), reuse, nodes))
-        if self._drawn and nodes > len(reuse):
-            self._draw(row, nodes - len(reuse))
+        if bought := nodes - len(reuse):
+            self.free[row] = self.free.item(row) - bought if self.free.item(row) < PLENTY else PLENTY
+            if self._drawn:
+                self._draw(row, bought)
         return reuse
 
     def _draw(self, row: int, bought: int) -> None:
         for number, drawn in enumerate(self._drawn):
             if drawn[row]:
-                self._quotas[number] -= bought * int(drawn[row])
+                self.quotas[number] -= bought * int(drawn[row])
                 self._cap(number)
-
-    def within_quota(self, rows: Ints) -> Ints:
-        """Nodes that the quotas still allow to be bought; PLENTY: no quota is known. [O] -> [len(rows)]"""
-        most = np.full(len(rows), PLENTY)
-        for left, each in zip(self._quotas, self._drawn, strict=True):
-            drawn = each[rows]
-            most = np.where(drawn > 0, np.minimum(most, left // np.maximum(1, drawn)), most)
-        return most
 
     def ahead(self, budget: str, rows: Ints, nodes: Ints, parts: Ints) -> Ints:
         """What the leases of idle nodes that such gangs would take have set aside already (placement.aside). [P]
@@ -74,7 +67,7 @@ class Shelf:
         """No more can be had than a quota leaves."""
         each = self._drawn[number]
         rows = np.flatnonzero(each)
-        self.had[rows] = np.minimum(self.had[rows], self.idle_count[rows] + self._quotas[number] // each[rows])
+        self.had[rows] = np.minimum(self.had[rows], self.idle_count[rows] + self.quotas[number] // each[rows])
 
 
 def _drawn(question: Question, columns: Columns) -> list[Ints]:
@@ -90,6 +83,8 @@ def _drawn(question: Question, columns: Columns) -> list[Ints]:
 def _free(columns: Columns, question: Question) -> Ints:
     """What is free by the question's own word, where that is not what the columns were made of."""
     free = columns.free.copy()
+    if columns.offers is question.offers:
+        return free
     for id, row in columns.index.items():
         offer = question.offers[id]
         if offer is not columns.rows[row]:

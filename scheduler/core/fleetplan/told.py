@@ -6,7 +6,7 @@ turn came: the first placements of the pass taken from the question.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dsched.scheduler.core.fleetplan.queue import field_of, shortlist_of
 from dsched.scheduler.core.placement import Placement, Policy, Question
@@ -29,7 +29,10 @@ class Told(Mapping[str, Report]):
         placements: Sequence[Placement],
         seen: Mapping[str, int],
         same: Mapping[str, str],
+        brief: Callable[[Job, int], Report] | None = None,
     ) -> None:
+        """`brief`: writes the report of a job that came when so many had been placed, where it is not to be long."""
+        self._brief = brief
         self._question, self._policy, self._now = question, policy, now
         self._placements, self._seen, self._same = placements, seen, same
         self._jobs: dict[str, Job] = {}
@@ -54,6 +57,8 @@ class Told(Mapping[str, Report]):
         if not self._jobs:
             self._jobs = {job.id: job for job in self._question.jobs}
         job = self._jobs[id]
+        if self._brief is not None:
+            return self._brief(job, before)
         field = self._field(job)
         stock = self._stock_at(before)
         shortlist = shortlist_of(job, field, stock)
