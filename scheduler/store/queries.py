@@ -33,6 +33,7 @@ LEDGER_MAX: Final = 100_000  # entries of one bill: about 40 MiB of rows
 NAMESAKES_MAX: Final = 5  # ids that an ambiguous name shows, the newest
 DAY: Final = Millis(24 * HOUR)
 
+_OF_JOB: Final = "job = ? AND job <> ''"  # in the words of the index, or all of the log is read
 _RECORD: Final = "seq, wall, market, kind, job, node, why, body"
 _CHANGES: Final = (
     "SELECT at, price FROM quote_journal WHERE pool = ?1 AND at >= coalesce("
@@ -95,13 +96,13 @@ class Queries:
 
     def events(self, after: int = 0, *, limit: int = 200, job: str = "") -> list[Logged]:
         """Events after this seq, oldest first."""
-        where, values = ("AND job = ? ", [job]) if job else ("", [])
+        where, values = (f"AND {_OF_JOB} ", [job]) if job else ("", [])
         sql = f"SELECT {_RECORD} FROM event WHERE seq > ? {where}ORDER BY seq LIMIT ?"  # noqa: S608
         return [_logged(row) for row in self._all(sql, (after, *values, _page(limit)))]
 
     def last_events(self, *, limit: int = 200, job: str = "") -> list[Logged]:
         """The newest events, oldest first."""
-        where, values = ("WHERE job = ? ", [job]) if job else ("", [])
+        where, values = (f"WHERE {_OF_JOB} ", [job]) if job else ("", [])
         sql = f"SELECT {_RECORD} FROM event {where}ORDER BY seq DESC LIMIT ?"  # noqa: S608
         return [_logged(row) for row in reversed(self._all(sql, (*values, _page(limit))))]
 

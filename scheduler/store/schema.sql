@@ -9,8 +9,6 @@ CREATE TABLE alert (
 )
  STRICT;
 
-CREATE INDEX alert_unsent ON alert ("key") WHERE sent = 0;
-
 CREATE TABLE attempt (
     "key" TEXT NOT NULL,
     body TEXT NOT NULL,
@@ -152,11 +150,7 @@ CREATE TABLE node (
 )
  STRICT;
 
-CREATE INDEX node_job ON node (job);
-
 CREATE INDEX node_state ON node (state);
-
-CREATE INDEX node_token ON node (token);
 
 CREATE TABLE pool (
     "key" TEXT NOT NULL,
@@ -204,4 +198,4 @@ CREATE TABLE alembic_version (
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 
-INSERT INTO alembic_version (version_num) VALUES ('0002');
+INSERT INTO alembic_version (version_num) VALUES ('0003');

@@ -114,8 +114,6 @@ class NodeTable(SQLModel, table=True):
     __table_args__ = (
         _one_of("state", NodeState),
         Index("node_state", "state"),
-        Index("node_token", "token"),
-        Index("node_job", "job"),
         STRICT,
     )
     key: str = _key()
@@ -161,7 +159,6 @@ class AlertTable(SQLModel, table=True):
     __tablename__: ClassVar[str] = "alert"
     __table_args__ = (
         CheckConstraint("sent IN (0, 1)", name="sent_known"),
-        Index("alert_unsent", "key", sqlite_where=text("sent = 0")),
         STRICT,
     )
     key: str = _key()

@@ -127,3 +127,27 @@ def test_only_the_recently_ended_jobs_are_loaded(store: Store, monkeypatch: pyte
     assert len(jobs) == kept + 1
     assert "live" in jobs
     assert not {"j0", "j4"} & jobs.keys()
+
+
+def test_every_index_serves_a_query_or_keeps_a_promise(store: Store, queries: Queries) -> None:
+    """Each costs a page of every commit that touches its table."""
+    asked: list[str] = []
+    with queries.connection() as reader:
+        reader.set_trace_callback(asked.append)
+        snapshot.load(reader)
+    queries.page_of_jobs(states={JobState.QUEUED}, limit=1)
+    queries.page_of_jobs(user="ada", limit=1)
+    queries.job("train-2")
+    queries.job_with_key("k1")
+    queries.decisions("j1")
+    queries.attempts("j1")
+    queries.last_events(job="j1")
+    for wanted in ({"job": "j1"}, {"node": "n1"}, {"budget": "default"}, {}):
+        queries.ledger(**wanted, since=Instant(1))  # type: ignore[arg-type]
+    with queries.connection() as reader:
+        reader.set_trace_callback(None)
+        read = [sql for sql in asked if sql.startswith("SELECT")]
+        plans = [row[3] for sql in read for row in reader.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        rows = reader.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        idle = [name for (name,) in rows if not any(name in plan.split() for plan in plans)]
+    assert idle == ["attempt_one_live"]  # a job never runs twice

@@ -9,4 +9,4 @@ from __future__ import annotations
 
 from typing import Final
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
