@@ -105,7 +105,7 @@ class Court:
         for machine in self.storm.machines.values():
             row = self.storm.state.nodes.get(machine.node)
             proof = 0 if row is None else max(row.lease_until, self.storm.state.proofs_from) - self.storm.shift
-            if machine.alive and row is not None and machine.lease > proof:
+            if machine.alive and row is not None and machine.lease > max(proof, self.storm.true):
                 self.complain(f"{machine.node} holds its lease until after its end is taken for a proof")
             if machine.alive and row is None and not machine.late and not machine.undead:
                 self.complain(f"{machine.node} lives and no row knows it")
