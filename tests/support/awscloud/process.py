@@ -32,12 +32,12 @@ class AwsCloud:
     def pull(self, lever: str, /, **what: Any) -> Any:
         """See levers.py."""
         asked = urllib.request.Request(f"{self.url}/levers/{lever}", data=json.dumps(what).encode(), method="POST")
-        with urllib.request.urlopen(asked, timeout=30) as reply:
+        with urllib.request.urlopen(asked, timeout=60) as reply:
             return json.load(reply)
 
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
