@@ -14,7 +14,9 @@ from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.deadline.outlook import Library, Outlook
 from dsched.scheduler.core.deadline.table import STRIDE
 from dsched.scheduler.core.effect import Foresee
-from dsched.scheduler.core.message import MarketForeseen
+from dsched.scheduler.core.hold import Hold
+from dsched.scheduler.core.market import Market
+from dsched.scheduler.core.message import MarketForeseen, Submit
 from dsched.scheduler.core.sighting import Sight, Sighting
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import outlooks
@@ -22,7 +24,7 @@ from dsched.scheduler.core.timely.foresight import Foreseen, Request
 from dsched.scheduler.core.timely.judge import judge
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, price
 from dsched.scheduler.engine.foresee import Foreseer
-from dsched.scheduler.engine.journal import Journal
+from dsched.scheduler.engine.journal import Journal, read
 from dsched.scheduler.engine.seer import foreseen
 from tests.support.stage import Stage, offer
 from tests.unit.test_timely import SPOT, A, B, deadline_of, later, on_demand, pool, wish
@@ -197,9 +199,13 @@ def test_the_same_journal_gives_the_same_outlook(tmp_path: Path) -> None:
 
 
 def test_a_worker_process_makes_it_and_ends_with_its_pipe(tmp_path: Path) -> None:
+    journal, heard = Journal(tmp_path), Sighting(at=Instant(1_999 * HOUR), kind=Sight.TAKEN, pool=SPOT)
+
     async def ask() -> tuple[Outlook, int]:
-        foreseer = Foreseer(loop=None, journal=tmp_path)  # type: ignore[arg-type]
+        foreseer = Foreseer(loop=None, journal=journal)  # type: ignore[arg-type]
+        journal.note(heard)
         got = await foreseer.make(request_at(2_000 * HOUR))
+        assert list(read(tmp_path)) == [heard]  # or the same request made again later would give another outlook
         process = foreseer.worker.process
         assert process is not None
         assert process.stdin is not None
@@ -217,7 +223,7 @@ def test_a_question_that_is_given_up_does_not_leave_its_answer_to_the_next(tmp_p
     long = replace(short, horizon=20 * short.horizon)
 
     async def ask() -> Outlook:
-        foreseer = Foreseer(loop=None, journal=tmp_path)  # type: ignore[arg-type]
+        foreseer = Foreseer(loop=None, journal=Journal(tmp_path))  # type: ignore[arg-type]
         given_up = asyncio.create_task(foreseer.make(short))
         while foreseer.worker.process is None:
             await asyncio.sleep(0)
@@ -250,7 +256,7 @@ def test_an_answer_that_is_none_is_told_as_no_outlook(tmp_path: Path, monkeypatc
     speaks.chmod(0o700)
     monkeypatch.setattr("sys.executable", str(speaks))
     box, request = Posted(), request_at(2_000 * HOUR)
-    foreseer = Foreseer(loop=box, journal=tmp_path)  # type: ignore[arg-type]
+    foreseer = Foreseer(loop=box, journal=Journal(tmp_path))  # type: ignore[arg-type]
 
     async def ask() -> None:
         asking = asyncio.create_task(foreseer.foresee(request))
@@ -286,3 +292,19 @@ def test_the_reason_to_wait_names_the_price_of_an_hour_of_slack(tmp_path: Path) 
     s.submit(wish(work=9, within=29))
     assert re.search(r"slack 20\.0 h at \$\d+\.\d\d/h; buys sure capacity at", s.job("j2").reason)
     assert deadline_of(s)["slack_price"] > 0
+
+
+@pytest.mark.parametrize("tight_first", [True, False])
+def test_the_only_slot_that_is_held_goes_to_the_job_whose_slack_is_dearest(tight_first: bool, tmp_path: Path) -> None:
+    s = stage()
+    s.submit(wish(work=10, within=40))
+    request = asked(s)
+    s.tell(MarketForeseen(request=request, foreseen=made(request, tmp_path)))
+    s.policy = replace(s.policy, held=(Hold("block", "local/a/p5*", 1, price(50.0)),))
+    wishes = [wish(work=10, within=11, name="tight"), wish(work=10, within=40, name="loose")]
+    for n, one in enumerate(wishes if tight_first else reversed(wishes)):
+        s._handle(Submit(spec=one, key=str(n)))
+    s.offers(offer("a", 60.0, market=Market.RESERVED), offer(A, 10.0), offer(B, 12.0), on_demand())
+    markets = {job.spec.name: pool(s, job.id).rpartition("/")[2] for job in s.state.jobs.values()}
+    assert markets["tight"] == "reserved"
+    assert markets["loose"] == "spot"  # and does not wait for the slot, which is taken

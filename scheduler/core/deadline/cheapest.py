@@ -10,6 +10,7 @@ import numpy as np
 from dsched.scheduler.core.deadline.view import DOWN, IDLE, SPOT, Batch, Bools, Choices, Floats, Ints
 
 HOUR = 3600.0
+PAID = 0.01  # $/h: a gang that costs less runs on slots that are held for us; no list has such a price
 LEVEL = 1e-9  # $: two costs closer than this are the same, and the first of them is taken
 
 

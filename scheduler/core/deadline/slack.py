@@ -17,7 +17,7 @@ from dsched.scheduler.core.deadline import hazard
 from dsched.scheduler.core.deadline.hazard import HOUR
 from dsched.scheduler.core.deadline.look import Look, Runs
 from dsched.scheduler.core.deadline.outlook import Outlook
-from dsched.scheduler.core.deadline.view import IDLE, ON_DEMAND, SPOT, Batch, Bools, Choices, Floats, Ints
+from dsched.scheduler.core.deadline.view import DOWN, IDLE, ON_DEMAND, SPOT, Batch, Bools, Choices, Floats, Ints
 
 HUNCH: Final = 0.5  # chance that a zone which nobody has looked at is up
 FAILS: Final = 120.0  # s until a launch there is seen to fail
@@ -65,12 +65,13 @@ class _Choice:
         self.own: Bools = np.arange(batch.price.shape[1]) == batch.running[:, None]
         self.delay: Floats = np.where(self.own, batch.warm_in[:, None], batch.changeover)
         self.egress: Floats = np.where(self.own, 0.0, batch.egress)
-        on_demand = (batch.market == ON_DEMAND) & batch.usable
+        stays = batch.usable & (batch.market != SPOT) & ((batch.up != DOWN) | self.own)  # nobody takes it back
+        on_demand = stays & (batch.market == ON_DEMAND)
         self.on_spot: Bools = (self.own & ~on_demand).any(axis=1)
         self.margin: Floats = np.where(self.runs, stickiness * outlook.on_demand * outlook.changeover / HOUR, 0.0)
         fair = self.look.member.any(axis=0)  # nobody tries zones too dear for any tier on a hunch, nor leaves spot so
         self.unseen: Bools = self.look.unseen & fair & ~self.on_spot[:, None]
-        self.open: Bools = self.look.up | self.unseen | (batch.usable & (batch.market != SPOT) & ~on_demand)
+        self.open: Bools = self.look.up | self.unseen | (stays & ~on_demand)
         self.fixed = self._fixed(on_demand)
 
     def made(self) -> Choices:

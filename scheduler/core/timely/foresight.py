@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from dsched.scheduler.core.deadline.cheapest import PAID
 from dsched.scheduler.core.deadline.chronicle import Chronicle, Reading
 from dsched.scheduler.core.deadline.outlook import EPOCH, Library, Outlook, foresee
 from dsched.scheduler.core.deadline.view import DOWN, UNKNOWN, UP, Floats, Ints, Observation
@@ -88,7 +89,8 @@ def request(seen: Observation, rework: float = 0.0) -> Request | None:
     zones, job = _zones(seen), seen.job
     if not zones:
         return None
-    sure = [o.price / o.speed for o in seen.options if o.market is not Market.SPOT]
+    # What is paid for already is no way out when spot fails: its slots are few, and at its price nothing is dear.
+    sure = [o.price / o.speed for o in seen.options if o.market is not Market.SPOT and o.price >= PAID]
     on_demand = min(sure, default=DEAR * max(zone.price / zone.speed for zone in zones))
     delays = sorted(o.changeover for o in seen.options if o.market is Market.SPOT)
     changeover = _rounded(max(CHANGEOVER_MIN, delays[len(delays) // 2] - rework), CHANGEOVER_STEP)

@@ -7,9 +7,10 @@ It is asked when such a job needs a place and at its own revisit times, not at e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from dsched.scheduler.core import lifecycle, taking
@@ -18,6 +19,7 @@ from dsched.scheduler.core.deadline.decide import decide
 from dsched.scheduler.core.draft import Draft, insert
 from dsched.scheduler.core.effect import WakeAt
 from dsched.scheduler.core.gang import placement
+from dsched.scheduler.core.hold import Hold, in_force, sunk
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Question
 from dsched.scheduler.core.snapshot import After, Job, Waits, queue_class
@@ -31,6 +33,7 @@ from dsched.scheduler.core.work import timely
 
 JUDGED: Final = 4  # waiting jobs asked about in one pass, each in some 5 ms: everybody else waits so long at most
 REVISITS: Final = 4  # jobs looked at again in one pass, each in milliseconds; the others in the next
+CONTENDERS: Final = 2 * JUDGED  # of those first in the queue, who are asked what a slot that is held for us is worth
 SAID: Final = Millis(HOUR)  # market: a job that waits on and on says so again after this, with its new figures
 
 
@@ -46,7 +49,7 @@ def place(draft: Draft, jobs: Sequence[Job]) -> list[Job]:
     question: Question | None = None
     mine = {job.id: job for job in jobs if timely(job) and not (job.after is After.MOVE and job.places)}
     judging = 0
-    for job in jobs:
+    for job in _dearest_slack_first(draft, jobs, mine):
         if job.id not in mine:
             left.append(job)
             continue
@@ -64,6 +67,34 @@ def place(draft: Draft, jobs: Sequence[Job]) -> list[Job]:
         elif _carry_out(draft, job, judged, question):
             question = None  # it took something: the next one sees what is left
     return left
+
+
+def _dearest_slack_first(draft: Draft, jobs: Sequence[Job], mine: Mapping[str, Job]) -> Sequence[Job]:
+    """The queue; but while slots are free that are paid for already, the first CONTENDERS in it go by their bids.
+
+    A slot costs nobody anything more, so in the queue's order it would go to a job that has all the time to wait for
+    cheap spot. The bid is the price of an hour of slack for the whole gang.
+    """
+    if not in_force(draft.policy.held, draft.now.market):
+        return jobs
+    fit = (job for job in jobs if job.id in mine and job.state is JobState.QUEUED and not _patient(draft, job))
+    waiting = list(islice(fit, CONTENDERS))
+    question = ask(draft.state, waiting, draft.policy, draft.now) if len(waiting) > 1 else None
+    if question is None or not any(isinstance(one.quota, Hold) and one.left > 0 for one in question.quotas):
+        return jobs
+    bids = {job.id: _bid(draft, job, question) for job in waiting}
+    ranked = iter(sorted(waiting, key=lambda job: -bids[job.id]))  # of equals the first in the queue
+    return [next(ranked) if job.id in bids else job for job in jobs]
+
+
+def _bid(draft: Draft, job: Job, question: Question) -> float:
+    """Dollars per hour of slack; 0 for whom no slot fits, or whose policy does not price its slack."""
+    judged = judge(draft.state, job, question, draft.policy, draft.now)
+    offers = (question.offers[choice.pool.id] for choice in judged.look.choices.values()) if judged else ()
+    if judged is None or not any(offer.quote is not None and sunk(offer.quote.price) for offer in offers):
+        return 0.0
+    price = judged.priced(draft.state.scale).decision.why.slack_price
+    return price if math.isfinite(price) else 0.0
 
 
 def _patient(draft: Draft, job: Job) -> bool:

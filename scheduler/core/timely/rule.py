@@ -1,6 +1,6 @@
 """The rule that decides for one job: the named policy, kept from flapping, within the safety net.
 
-    guarded( Calm( Trimmed( Resigned( named policy ) ) ) )
+    guarded( Calm( Trimmed( Resigned( Paid( named policy ) ) ) ) )
 
 The net alone owns the deadline: whatever the others prefer, it is asked last.
 """
@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from dsched.scheduler.core.deadline.cheapest import is_running, unvalued
+from dsched.scheduler.core.deadline.cheapest import PAID, is_running, least, sure, unvalued
 from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.policies import named
 from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Choices, DeadlinePolicy, Floats
@@ -53,6 +53,24 @@ class Resigned:
         ends = np.where(batch.usable & (batch.up != DOWN), batch.left[:, None] / batch.speed + delay, np.inf)
         late = ends.min(axis=1) > batch.deadline - batch.now
         return replace(wish, target=np.where(late, _named(SOON).choose(batch).target, wish.target))
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """`inner`, which knows two prices, spot and on-demand: but where slots are held for us, they come before both."""
+
+    inner: DeadlinePolicy
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def choose(self, batch: Batch) -> Choices:
+        wish = self.inner.choose(batch)
+        slots = sure(batch) & (batch.price < PAID)
+        here = (slots & is_running(batch)).any(axis=1)
+        best = least(np.where(slots, batch.price / batch.speed, np.inf))
+        return replace(wish, target=np.where(here, batch.running, np.where(best >= 0, best, wish.target)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +144,8 @@ def rule(policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
     if name in FORESIGHTED and not terms.foreseen:
         name = SOON if terms.soon else BLIND
     inner = _named(name)
+    if name not in FORESIGHTED:
+        inner = Paid(inner)
     calm = Calm(Trimmed(Resigned(inner), terms.rework), policy.move_margin, terms.hold)
     return guarded(calm, margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
 
