@@ -42,7 +42,9 @@ def test_the_list_of_commands_loads_no_command() -> None:
     assert "json" not in names
 
 
-@pytest.mark.parametrize("argv", [("ps",), ("ps", "-o", "json"), ("nodes",), ("events",), ("report", "-o", "json")])
+@pytest.mark.parametrize(
+    "argv", [("ps",), ("ps", "-o", "json"), ("nodes",), ("prices",), ("events",), ("report", "-o", "json"), ("doctor",)]
+)
 def test_a_list_loads_nothing_heavy(tmp_path: Path, argv: tuple[str, ...]) -> None:
     with serving(tmp_path / "api.sock") as api:
         api.on("GET", "/v1/health", fleet.health())
@@ -50,6 +52,8 @@ def test_a_list_loads_nothing_heavy(tmp_path: Path, argv: tuple[str, ...]) -> No
         api.on("GET", "/v1/nodes", [])
         api.on("GET", "/v1/events", fleet.events())
         api.on("GET", "/v1/money", fleet.money())
+        api.on("GET", "/v1/offers", fleet.offers())
+        api.on("GET", "/v1/checks", [])
         assert loaded(*argv, DSCHED_SERVER=str(api.path)) & HEAVY == set()
 
 

@@ -15,7 +15,9 @@ def loaded(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
-@pytest.mark.parametrize("module", ["contract", "progress", "storage", "manifest", "checkpoint", "saver"])
+@pytest.mark.parametrize(
+    "module", ["contract", "progress", "storage", "manifest", "checkpoint", "saver", "gang", "stall", "zygote"]
+)
 def test_the_runtime_knows_no_torch(module: str) -> None:
     assert not loaded(f"import dsched.jobs.runtime.{module}").intersection(HEAVY)
 

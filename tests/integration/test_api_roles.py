@@ -99,7 +99,7 @@ async def ask(built: Office, method: str, path: str, who: Peer | None, body: byt
         PEER: who,
     }
     call = asyncio.create_task(built.app(scope, receive, send))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.wait({status, call}, return_when=asyncio.FIRST_COMPLETED)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)

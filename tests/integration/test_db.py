@@ -9,7 +9,7 @@ from pathlib import Path
 
 def db(state: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dsched", "db", "--state", str(state), *argv]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_no_database_is_said_with_its_remedy(tmp_path: Path) -> None:

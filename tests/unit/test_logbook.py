@@ -82,7 +82,7 @@ async def test_a_follower_is_woken_by_the_next_chunk(book: LogBook) -> None:
     await book.append("j2", 1, 0, 0, b"of another")
     assert not signal.is_set()
     await book.append("j1", 1, 0, 0, b"x")
-    await asyncio.wait_for(signal.wait(), 10)
+    await asyncio.wait_for(signal.wait(), 60)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -49,7 +49,7 @@ async def test_while_the_planner_is_slow_a_submission_is_answered_first_and_plac
         assert await asked == "j1"
         assert not any(isinstance(effect, CallLaunch) for effect in rig.carried)
         rig.disk.auto = True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not any(isinstance(effect, CallLaunch) for effect in rig.carried):
                 await asyncio.sleep(0.001)
         assert not rig.loop.state.dirty

@@ -27,7 +27,7 @@ class Gate(FileStorage):
         self.open = threading.Event()
 
     def put(self, path: str, chunks: Iterable[Buffer]) -> int:
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         return super().put(path, chunks)
 
 
@@ -60,7 +60,7 @@ def test_the_staged_copy_is_not_touched_before_it_is_written(gate: Gate, saver: 
     second.start()
     assert staged == [], "the first save is not through"
     gate.open.set()
-    second.join(10)
+    second.join(60)
     assert staged == [2]
     assert saver.wait()
 

@@ -78,7 +78,7 @@ def test_completion_scripts_are_printed(api: FakeApi, shell: str) -> None:
 
 def process(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dsched", *argv]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environ, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environ, timeout=60, check=False)
 
 
 def test_as_a_process_it_ends_as_it_says(api: FakeApi) -> None:
@@ -100,7 +100,7 @@ def test_commands_are_completed_without_a_daemon() -> None:
 def test_a_reader_that_has_enough_is_no_failure(api: FakeApi) -> None:
     api.on("GET", "/v1/jobs", fleet.jobs(3_000))
     command = f"{sys.executable} -m dsched ps | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines()[1] == "0"
     assert "Traceback" not in done.stderr
 

@@ -28,7 +28,7 @@ def test_plan_leaves_the_checking_to_the_daemon_which_has_loaded_what_checks(api
     """Half of the command's time went into loading it here."""
     code = f"import sys; from dsched.scheduler.cli.main import run; run(['plan', {str(spec)!r}])\n"
     code += "assert 'pydantic' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
 def test_a_plan_of_a_folder_ships_nothing(api: FakeApi, spec: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_if_does_not_load_what_reads_changes(api: FakeApi, spec: Path) -> N
     code = "import sys; from dsched.scheduler.cli.main import run\n"
     code += f"code = run(['plan', {str(spec)!r}, '--what-if', 'price*2'])\n"
     code += "assert code == 0 and not {'numpy', 'pydantic'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
 def test_plan_ends_with_6_when_nothing_fits(api: FakeApi, spec: Path) -> None:
