@@ -22,11 +22,13 @@ from typing import Final, Literal
 from dsched.jobs.agent import proc
 from dsched.jobs.agent.children import signal_group
 from dsched.jobs.agent.clock import boot_ms, to_wall, wall_ms
+from dsched.jobs.agent.container import Container, container
 from dsched.jobs.agent.control import ControlFile
 from dsched.jobs.agent.guard import MARK
 from dsched.jobs.agent.host import Host
 from dsched.jobs.agent.journal import note
 from dsched.jobs.agent.loop import Timer
+from dsched.jobs.agent.members import members
 from dsched.jobs.agent.probe import probe
 from dsched.jobs.agent.progress import Reports, Silence
 from dsched.jobs.agent.spool import Stream
@@ -54,6 +56,8 @@ class Group:
         self._host, self._over = host, over
         self._env: dict[str, str] = {}
         self._workdir = Workdir(host.node_dir, order)
+        self._container: Container | None = None
+        self._steps: list[tuple[str, str]] = []  # of the set-up: as the user wrote it, and as a shell runs it
         self._control: ControlFile | None = None
         self._reports: Reports | None = None
         self._streams: dict[int, Stream] = {}
@@ -100,7 +104,7 @@ class Group:
     def _prepare(self) -> None:
         if self._workdir.ready:
             self._launch()
-        elif not self.order["bundle"] and not self.order["setup"]:
+        elif not self.order["bundle"] and not self._steps:
             self._unpack()
         else:
             threading.Thread(target=self._unpack, name=f"unpack-{self.job}", daemon=True).start()
@@ -121,6 +125,8 @@ class Group:
             tell=host.tell,
             say=self._say,
         )
+        if order.get("image"):
+            self._container = container(order, [host.node_dir, host.sockets()], host.environ)
         self._env.setdefault("PYTHONUNBUFFERED", "1")  # a killed rank's last lines are the ones that matter
         self._env |= {
             MARK: host.mark,
@@ -135,6 +141,11 @@ class Group:
             "MASTER_ADDR": order["master_addr"],
             "MASTER_PORT": str(order["master_port"]),
         }
+        first = [("the container's image", self._container.pull)] if self._container else []
+        self._steps = [*first, *((command, self._shell(command, self._env)) for command in order["setup"])]
+
+    def _shell(self, command: str, env: dict[str, str]) -> str:
+        return command if self._container is None else self._container.command(command, env, self._workdir.path)
 
     def _unpack(self) -> None:
         post = self._host.loop.post
@@ -153,11 +164,11 @@ class Group:
         """Run the set-up commands one after the other, then the ranks."""
         if self.state != "starting":
             return
-        if index == len(self.order["setup"]):
+        if index == len(self._steps):
             self._workdir.mark()
             self._launch()
             return
-        command = self.order["setup"][index]
+        command, shell = self._steps[index]
 
         def ended(code: int) -> None:
             signal_group(pid, signal.SIGKILL)
@@ -170,7 +181,7 @@ class Group:
                 self._host.loop.post(lambda: self._set_up(index + 1))
 
         try:
-            pid = self._spawn(command, self.order["ranks"][0], self._env, ended)
+            pid = self._spawn(shell, self.order["ranks"][0], self._env, ended)
         except (OSError, ValueError) as error:
             self._fail(PrepareError(command, EXIT_NOT_STARTED, str(error)))
 
@@ -179,7 +190,7 @@ class Group:
         for local, rank in enumerate(self.order["ranks"]):
             env = self._env | {"RANK": str(rank), "LOCAL_RANK": str(local)}
             try:
-                self._spawn(self.order["run"], rank, env, partial(self._rank_ended, rank))
+                self._spawn(self._shell(self.order["run"], env), rank, env, partial(self._rank_ended, rank))
             except (OSError, ValueError) as error:  # no memory, an argument too long, a NUL byte
                 self._streams[rank].append(f"dsched: the rank cannot start: {error}\n".encode())
                 self.exits[str(rank)] = EXIT_NOT_STARTED
@@ -312,28 +323,8 @@ class Group:
             self._sweep_ms = min(SWEEP_MAX_MS, self._sweep_ms * 2)
 
     def _members(self, rows: dict[int, proc.Row]) -> list[int]:
-        """Every living process of this generation: by session, by mark; and orphans that hide their mark.
-
-        Such an orphan could be another job's. It is taken nevertheless: `exited` is a proof, and a proof must hold.
-        """
-        ours, children = os.getpid(), self._host.children
-        below = proc.below(ours, rows)
-        members = []
-        for pid in below:
-            row = rows[pid]
-            if row.dead:
-                continue
-            if row.session in self._sessions:
-                members.append(pid)
-            elif not children.known(pid) and not children.known(row.session):
-                told = proc.marks(pid, (MARK, "DSCHED_JOB", "DSCHED_GENERATION"))
-                hidden = told.get(MARK) != self._host.mark and row.ppid == ours
-                if hidden or (told.get("DSCHED_JOB"), told.get("DSCHED_GENERATION")) == (
-                    self.job,
-                    str(self.generation),
-                ):
-                    members.append(pid)
-        return members
+        boxed = self._container is not None
+        return members(self._host, rows, self.job, self.generation, self._sessions, anywhere=boxed)
 
     def _fail(self, error: PrepareError) -> None:
         if self.state != "starting":

@@ -46,7 +46,8 @@ class PrepareError(Exception):
 
 class Workdir:
     def __init__(self, node_dir: Path, order: Start) -> None:
-        self._holds = json.dumps([order["bundle"], order["setup"]]).encode()
+        image = [order["image"]] if order.get("image") else []
+        self._holds = json.dumps([order["bundle"], order["setup"], *image]).encode()
         self._bundle, self._generation = order["bundle"], order["generation"]
         self._archive = node_dir / "bundles" / self._bundle
         self.path = node_dir / "work" / order["job"]

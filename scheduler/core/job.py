@@ -47,6 +47,7 @@ class Spec:
     secrets: Mapping[str, str] = field(
         default_factory=dict
     )  # variable -> reference ("file:/run/credentials/x", "env:NAME")
+    image: str = ""  # of a container; "": none
     bundle: str = ""  # SHA-256 of the workdir's tar, "" when there is none
     need: Need = Need()
     ranks_per_node: int = 1

@@ -69,6 +69,8 @@ class Scribe:
             drain_ms=spec.drain,
             hang_ms=spec.hang,
         )
+        if spec.image:
+            start["image"] = spec.image
         if gpus := self._gpus(node):
             start["gpus"] = gpus
         before = self._place(job, job.checkpoint_at.partition("/")[0]) if job.checkpoint_at else start["checkpoint"]

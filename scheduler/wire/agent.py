@@ -89,6 +89,7 @@ class Start(TypedDict):
     master_addr: str
     master_port: int
     checkpoint: str  # uri
+    image: NotRequired[str]  # of a container, in which set-up and ranks run; absent: on the machine itself
     gpus: NotRequired[int]  # that must answer here before the ranks start; absent: nobody looks
     carry: NotRequired[str]  # uri of another cloud's store, where the newest checkpoint lies
     resume: str  # "1" when an earlier generation ran

@@ -12,6 +12,7 @@ from dsched.scheduler.wire import quantity as q
 from dsched.scheduler.wire.explain import close_to
 
 NAME: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+IMAGE: Final = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"  # what no engine could take for an option
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _REFERENCE: Final = re.compile(r"file:/[^\0\n]{1,1000}|env:[A-Za-z_][A-Za-z0-9_]{0,127}")
 _PLACE: Final = re.compile(r"[-a-z0-9*?\[\]!]{1,64}(?:/[-a-z0-9*?\[\]!]{1,64})?")

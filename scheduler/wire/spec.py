@@ -21,6 +21,7 @@ from dsched.scheduler.wire import quantity as q
 from dsched.scheduler.wire.document import Fault, Node, SpecError
 from dsched.scheduler.wire.explain import at, explain
 from dsched.scheduler.wire.field import (
+    IMAGE,
     NAME,
     Capacity,
     Command,
@@ -95,6 +96,8 @@ class JobSpec(_Part):
     """A folder, relative to this file, that is shipped to the nodes and is the command's working directory."""
     setup: Annotated[list[Command], Many, Field(max_length=_LIST_MAX)] = []
     """Commands run once per node before the ranks start."""
+    image: Annotated[str, Field(pattern=IMAGE, max_length=512)] | None = None
+    """A container image, such as nvcr.io/nvidia/pytorch:25.06-py3: set-up and ranks run in it, by docker or podman."""
     env: Annotated[dict[Variable, Value], Field(max_length=_ENV_MAX)] = {}
     """Environment variables."""
     secrets: Annotated[dict[Variable, Reference], Field(max_length=_ENV_MAX)] = {}
@@ -212,6 +215,7 @@ def to_core(spec: JobSpec, now: Moment, user: str, bundle: str = "") -> core.Spe
         run=spec.run,
         user=user,
         setup=tuple(spec.setup),
+        image=spec.image or "",
         env=dict(spec.env),
         secrets=dict(spec.secrets),
         bundle=bundle or spec.bundle,
