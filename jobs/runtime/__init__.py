@@ -6,8 +6,8 @@
     run.step(step, loss=loss, tokens=tokens)
     if run.should_stop or run.due(step): ...save, and leave with EXIT_SAVED when told to stop
 
-Importing this costs the standard library only. `storage` and `checkpoint` know no tensor library; `tensors` is the
-adapter for torch, and the only module here that imports it.
+Importing this costs the standard library only. `storage` and `checkpoint` know no tensor library; the only modules here
+that import torch are `tensors`, the adapter, and `elastic`, gangs whose result does not depend on their size.
 """
 
 from dsched.jobs.runtime.contract import EXIT_CORRUPT, EXIT_DONE, EXIT_NEVER_RETRY, EXIT_PEER_LOST, EXIT_SAVED, Runtime

@@ -16,7 +16,7 @@ SHARDS, both powers of two; the same kind of device, library and kernels everywh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SHARDS: Final = 8  # of a batch and of a checkpoint; more workers than this need more
 ALIGNMENT: Final = 64  # elements; a shard's bytes in fp32 are then whole cache lines
+FAREWELL_S: Final = 5.0  # for the slowest rank to read the last word
 PEERS_S: Final = 60.0  # to meet, and for the slowest collective: whoever is silent for longer is gone
 
 
@@ -264,6 +265,14 @@ class Board:
                 self._store.delete_key(self._last)
         self._last = key
         return texts
+
+    def close(self) -> None:
+        """The last call before a rank leaves: rank 0 holds the store, and must not take it away from slower readers."""
+        bye = [f"bye/{rank}" for rank in range(self._size)]
+        with suppress(RuntimeError):  # whoever is gone needs the store no more
+            self._store.set(bye[self.rank], "")
+            if self.rank == 0:
+                self._store.wait(bye, timedelta(seconds=FAREWELL_S))
 
 
 @contextmanager

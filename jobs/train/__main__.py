@@ -53,6 +53,7 @@ def check(uri_a: str, uri_b: str) -> int:
 
 
 def _train(run: Runtime, options: argparse.Namespace) -> int:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is our business, not a stack trace's
     import torch  # after SIGTERM is caught: this takes a second
 
     from dsched.jobs.runtime.checkpoint import NothingValid, Superseded

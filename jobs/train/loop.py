@@ -118,11 +118,15 @@ def train(
     """
     try:
         world = World.join(run.env, shards=recipe.shards, summation=summation, device=device)
-        gang: Gang = Board(run.env) if world.size > 1 else ALONE
+        board = Board(run.env) if world.size > 1 else None
+        gang: Gang = board or ALONE
         checkpoints = open_checkpoints(run.env, place, gang=gang)
         training = Training(recipe, world, device=device, recompute=recompute)
         resumed = _resume(run, checkpoints, training)
-        return _go(run, checkpoints, training, resumed, steps=steps, every=every, pace_s=pace_ms / 1000)
+        code = _go(run, checkpoints, training, resumed, steps=steps, every=every, pace_s=pace_ms / 1000)
+        if board is not None:
+            board.close()
+        return code
     except PeerLost as e:
         log.warning("a peer is lost: %s", e)
         return EXIT_PEER_LOST

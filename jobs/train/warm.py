@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 
 def warm() -> None:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is our business, not a stack trace's
     import torch
 
     from dsched.jobs.train.data import standard_library

@@ -150,7 +150,7 @@ class _State:
 
     def _start(self, world: int) -> dict[int, int]:
         """pid -> rank."""
-        port, ranks = _free_port(), {}
+        port, ranks = free_port(), {}
         for rank in range(world):
             env = os.environ | {
                 "OMP_NUM_THREADS": "1",
@@ -246,7 +246,7 @@ class _Reports:
         return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
