@@ -126,7 +126,7 @@ class Daemon:
         self._writing: asyncio.Task[None] | None = None  # of the market journal
         self.forecasts = Forecasts(self.market.note)
         self._recalling: asyncio.Future[None] | None = None  # outcomes of earlier forecasts
-        self.foreseer = Foreseer(self.loop, self.market.folder)
+        self.foreseer = Foreseer(self.loop, self.market)
         self.proposer = Proposer(self.loop)
         self.control = Control(self.loop, self.observers, rng)
         self.control.seq = store.seq
@@ -309,7 +309,8 @@ class Daemon:
         now = self.clock.now().market
         self.market.look(state, now)
         self.forecasts.look(state, self.loop.policy, now)
-        self._writing = asyncio.get_running_loop().create_task(self.market.write())
+        if not self.market.writing:  # a disk that is behind gets the lines of these seconds at once
+            self._writing = asyncio.get_running_loop().create_task(self.market.write())
         if self.recorder is not None:
             self.recorder.flush()
         self._remember_clock()

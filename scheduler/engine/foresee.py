@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dsched.scheduler.core.message import MarketForeseen
+from dsched.scheduler.engine.journal import Journal
 from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.worker import FAULTS, Worker
 from dsched.scheduler.log import log
@@ -21,7 +21,7 @@ PATIENCE: Final = 60.0  # seconds for one outlook; they take about one
 class Foreseer:
     """Asks for one outlook after the other."""
 
-    def __init__(self, loop: Loop, journal: Path) -> None:
+    def __init__(self, loop: Loop, journal: Journal) -> None:
         self.made = self.failed = 0
         self.worker = Worker((sys.executable, "-m", "dsched.scheduler.engine.seer"), patience=PATIENCE)
         self._loop, self._journal = loop, journal
@@ -40,6 +40,11 @@ class Foreseer:
         self._loop.post(MarketForeseen(request=request, foreseen=found))
 
     async def make(self, request: Request) -> Outlook:
-        """Also for a question that the core does not hear of. Raises one of worker.FAULTS."""
-        made: Outlook = await self.worker.ask((request, str(self._journal)))
+        """Also for a question that the core does not hear of. Raises one of worker.FAULTS.
+
+        The worker reads the journal as far as the request's moment: all of it, or the same request made an hour later
+        would give another outlook.
+        """
+        await self._journal.write()
+        made: Outlook = await self.worker.ask((request, str(self._journal.folder)))
         return made

@@ -46,7 +46,7 @@ class Journal:
         self._told: dict[str, Sighting] = {}  # pool -> its last quote, to write only what is news
         self._watched: dict[str, tuple[Instant, Instant]] = {}  # provider -> its newest quote, and when it was written
         self._waiting: list[Sighting] = []
-        self._busy = False
+        self._turn = asyncio.Lock()
         self._current: Path | None = None  # the file of this run: a new one, since the last may end in a torn line
 
     def hear(self, events: Iterable[Event]) -> None:
@@ -80,19 +80,20 @@ class Journal:
             self._told[offer.pool.id] = seen
             self.note(seen)
 
+    @property
+    def writing(self) -> bool:
+        return self._turn.locked()
+
     async def write(self) -> None:
-        """Bring what waits to disk, in a thread; one at a time."""
-        if self._busy or not self._waiting:
-            return
-        self._busy = True
-        lines, self._waiting = self._waiting, []
-        try:
-            await asyncio.to_thread(self.append, lines)
-        except OSError as error:
-            self.dropped += len(lines)
-            log.warning("journal.failed", folder=str(self.folder), error=str(error), lost=len(lines))
-        finally:
-            self._busy = False
+        """Bring all that was noted before to disk, in a thread; one at a time."""
+        async with self._turn:
+            lines, self._waiting = self._waiting, []
+            try:
+                if lines:
+                    await asyncio.to_thread(self.append, lines)
+            except OSError as error:
+                self.dropped += len(lines)
+                log.warning("journal.failed", folder=str(self.folder), error=str(error), lost=len(lines))
 
     def append(self, lines: Sequence[Sighting]) -> None:
         """Blocking. Raises OSError."""

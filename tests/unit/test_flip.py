@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from dsched.scheduler.core.message import MarketForeseen
 from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.flip import Again, again
 from dsched.scheduler.core.timely.foresight import Foreseen
+from dsched.scheduler.core.timely.look import OPTIONS_MAX
+from dsched.scheduler.core.timely.rule import Terms
 from dsched.scheduler.core.units import Instant, Moment
 from dsched.scheduler.engine.seer import foreseen
 from dsched.scheduler.view.deadline import deadline_text
@@ -75,6 +78,41 @@ def test_with_an_outlook_the_hazard_flips_it_too(tmp_path: Path) -> None:
     found = remade(s, made)
     assert found.decision.target == deadline_of(s)["target"]
     assert "hazard" in {flip.what for flip in found.flips}
+
+
+def test_a_decision_in_a_market_of_hundreds_of_pools_is_made_again_too() -> None:
+    """It is stored with all that the policy was asked about, and that is not all there is."""
+    many = [offer(f"us-east-{n}a", 10.0 + n / 100) for n in range(300)]
+    s = stage(*many, *(on_demand(pool=replace(on_demand().pool, zone=f"us-east-{n}a")) for n in range(100)))
+    s.submit(wish(work=10, within=20))
+    told = deadline_of(s)
+    asked = {option["id"] for option in told["observation"]["options"]}
+    assert len(asked) <= OPTIONS_MAX < 400
+    assert set(told["costs"]) - {""} == asked
+    assert remade(s).decision.target == told["target"] == f"{many[0].pool.id}*1"
+
+
+def test_the_end_of_a_move_that_nobody_answers_is_made_again() -> None:
+    """Then the net alone judged, about the option that the job was on its way to."""
+    seen, _ = words.from_wire(json.loads(json.dumps(deadline_of(placed(11)))), None)
+    late = replace(seen, job=replace(seen.job, deadline=seen.now + 10.15 * 3600))
+    made = again(late, Terms(going=f"{OTHER}*1"), stage().policy, scale=1.0).decision
+    assert (made.why.policy, made.why.net, made.target) == ("going", True, f"{SURE}*1")
+    with pytest.raises(ValueError, match="is not in list"):
+        again(late, Terms(going="elsewhere*1"), stage().policy, scale=1.0)
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(0, "14:20 UTC"), (10, "Jan 02 00:20 UTC"), (-15, "Dec 31 23:20 UTC")])
+def test_an_instant_on_another_day_has_its_date(ahead: int, said: str) -> None:
+    now = 14 * 3600 + 20 * 60.0
+    assert words.clock(now + ahead * 3600, now) == said
+
+
+def test_what_is_likely_to_be_late_has_no_price() -> None:
+    s = placed(10.6)
+    seen, _ = words.from_wire(json.loads(json.dumps(deadline_of(s))), None)
+    assert words.expected(seen, 2_000_000.0) is None  # of a few hundred dollars the rest is the price of being late
+    assert words.expected(seen, 600.0) == 600.0
 
 
 def test_the_text_says_it_in_words() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dsched.scheduler.core.asking import ask
 from dsched.scheduler.core.deadline.outlook import Library, Outlook
@@ -129,6 +131,20 @@ def test_an_outlook_that_could_not_be_made_is_asked_for_again() -> None:
     s.submit(wish(work=9, within=19))
     assert s.asked(Foresee)
     assert deadline_of(s)["policy"] == "up"  # which needs none
+
+
+@given(st.lists(st.integers(1_000_000, 40_000_000), min_size=2, max_size=2))
+@settings(max_examples=25, deadline=None)
+def test_prices_do_not_move_an_elastic_job_to_another_class(prices: list[int]) -> None:
+    """Its sizes work equally cheap in one pool, but for the last digit of a quotient."""
+    bases = set()
+    for micro in prices:
+        s = Stage(offer(A, micro / 1e6, free=8), on_demand())
+        s.policy = replace(s.policy, deadline_policy="slack")
+        one = replace(wish(work=10, within=40), need=replace(wish(work=10, within=40).need, gpus_max=56))
+        s.submit(one)
+        bases.add(asked(s).base)
+    assert len(bases) == 1
 
 
 def test_an_outlook_is_not_asked_for_twice_while_the_worker_has_the_question_unless_it_is_lost() -> None:

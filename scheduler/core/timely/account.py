@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dsched.scheduler.core.deadline.decide import UNPAYABLE
 from dsched.scheduler.core.deadline.view import Decision, Observation
 from dsched.scheduler.core.elastic.options import Choice
 from dsched.scheduler.core.fleetplan.queue import field_of
@@ -14,7 +13,7 @@ from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.report import Line, Report, Verdict, Why, write
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.timely.look import Look
-from dsched.scheduler.core.timely.words import chooses, waits
+from dsched.scheduler.core.timely.words import chooses, expected, waits
 from dsched.scheduler.core.units import Moment
 
 
@@ -23,7 +22,7 @@ def account(job: Job, seen: Look, decision: Decision, question: Question, policy
     field = field_of(job, question, policy, now)
     chosen = seen.choices.get(decision.target or "")
     best = _best_of_each_pool(seen.choices.values(), decision, chosen)
-    lines = [_line(choice, decision, question, chosen) for choice in best]
+    lines = [_line(choice, seen.observation, decision, question, chosen) for choice in best]
     ranked = [line for line in lines if line.verdict is not Verdict.REFUSED]
     refused = [line for line in lines if line.verdict is Verdict.REFUSED]
     reuse = min(len(question.idle.get(chosen.pool.id, ())), chosen.nodes) if chosen else 0
@@ -43,7 +42,8 @@ def _summary(told: Report, seen: Observation, decision: Decision) -> str:
         return waits(seen, decision)
     if told.chosen is None:
         return f"stays where it is: {chooses(seen, decision)}"
-    return f"{told.summary}; {chooses(seen, decision)}"
+    alone = " there alone" if told.chosen.value is not None and told.chosen.value.expected is not None else ""
+    return f"{told.summary}{alone}; {chooses(seen, decision)}"
 
 
 def _best_of_each_pool(choices: Iterable[Choice], decision: Decision, chosen: Choice | None) -> list[Choice]:
@@ -59,10 +59,11 @@ def _reckoned(choice: Choice, decision: Decision) -> tuple[float, float, str]:
     return (cost if math.isfinite(cost) else math.inf), choice.value.score, choice.id
 
 
-def _line(choice: Choice, decision: Decision, question: Question, chosen: Choice | None) -> Line:
-    cost = decision.why.costs.get(choice.id, math.nan)
-    reckons = f"{decision.why.policy} reckons ${cost:,.2f} to the end" if math.isfinite(cost) else ""
-    if cost >= UNPAYABLE:
+def _line(choice: Choice, seen: Observation, decision: Decision, question: Question, chosen: Choice | None) -> Line:
+    reckoned = decision.why.costs.get(choice.id, math.nan)
+    cost = expected(seen, reckoned)
+    reckons = f"{decision.why.policy} reckons ${cost:,.2f} to the end" if cost is not None else ""
+    if cost is None and not math.isnan(reckoned):
         reckons = "too likely to miss the deadline"
     offer = question.offers[choice.pool.id]
     verdict, words = Verdict.POSSIBLE, reckons

@@ -15,7 +15,7 @@ from dsched.scheduler.core.deadline.decide import decide
 from dsched.scheduler.core.deadline.view import Decision, Observation, Option
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.placement import Policy
-from dsched.scheduler.core.timely.rule import Terms, rule
+from dsched.scheduler.core.timely.rule import Terms, rule_for
 
 HALVINGS: Final = 12  # of the logarithm of a factor of up to PRICE_MAX: to a tenth of a per cent
 PRICE_MAX: Final = 16.0  # times; beyond that nobody asks
@@ -41,8 +41,11 @@ class Again:
 
 
 def again(seen: Observation, terms: Terms, policy: Policy, *, scale: float) -> Again:
-    """Make the decision again, and find what flips it. Pure: the same input gives the same answer."""
-    judge = rule(policy, terms, scale)
+    """Make the decision again, and find what flips it. Pure: the same input gives the same answer.
+
+    Raises ValueError for terms that do not fit what was seen.
+    """
+    judge = rule_for(seen, policy, terms, scale)
 
     def target(observation: Observation) -> str | None:
         return decide(judge, observation).target

@@ -27,6 +27,7 @@ CHANGEOVER_STEP: Final = 1.15  # changeovers of one class differ by less: within
 CHANGEOVER_MIN: Final = 30.0  # s
 SPAN_STEP: Final = 1.5  # horizons are rounded up to powers of this
 SPAN_MIN: Final = 12 * 3600.0  # s
+PRICE_STEP: Final = 1.25  # pools whose prices differ by less are equally cheap
 DEAR: Final = 5.0  # times the dearest spot: stands for on-demand where there is none
 PAST: Final = 14 * 24 * 3600.0  # s of history that a reading takes in: its evidence halves every 60 h
 
@@ -131,17 +132,29 @@ def outlook(
 
 
 def _zones(seen: Observation) -> tuple[Zone, ...]:
-    """Of each spot pool the size that works cheapest."""
+    """Of each spot pool the size that works cheapest, which no price can change: all its machines cost the same.
+
+    Of many pools the cheapest, by PRICE_STEP, so that not every move of a price makes another class.
+    """
     best: dict[str, Zone] = {}
     for option in seen.options:
         if option.market is not Market.SPOT:
             continue
         pool, nodes = parse(option.id)
         zone = Zone(pool, nodes, option.speed, option.price, option.up)
-        if pool not in best or zone.price / zone.speed < best[pool].price / best[pool].speed:
+        if pool not in best or _frugal(zone) < _frugal(best[pool]):
             best[pool] = zone
-    cheapest = sorted(best.values(), key=lambda zone: (zone.price / zone.speed, zone.pool))[:ZONES_MAX]
+    cheapest = sorted(best.values(), key=lambda zone: (_step(zone.price / zone.speed), zone.pool))[:ZONES_MAX]
     return tuple(sorted(cheapest))
+
+
+def _frugal(zone: Zone) -> tuple[float, int]:
+    """Machines for so much work; rounded, since equal ones differ in the last digit."""
+    return round(zone.nodes / zone.speed, 9), zone.nodes
+
+
+def _step(price: float) -> int:
+    return round(math.log(max(price, 1e-6)) / math.log(PRICE_STEP))
 
 
 def _history(wanted: Request, past: Sequence[Mapping[str, Any]], begin: Instant, gap: float) -> tuple[Ints, Floats]:

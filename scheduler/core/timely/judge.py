@@ -15,7 +15,7 @@ from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.account import account
 from dsched.scheduler.core.timely.foresight import Foreseen, Request, request
 from dsched.scheduler.core.timely.look import Look, look
-from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, rule
+from dsched.scheduler.core.timely.rule import FORESIGHTED, Terms, rule, rule_for
 from dsched.scheduler.core.units import Moment
 
 
@@ -43,7 +43,7 @@ class Judged:
 
     def priced(self, scale: float) -> Judged:
         """With the price of its slack, which takes another look: for those who tell it, not for every decision."""
-        judge = rule(self.policy, self.terms, scale)
+        judge = rule_for(self.observation, self.policy, self.terms, scale)
         price = slack_price(judge, self.observation, self.decision.why)
         return replace(self, decision=replace(self.decision, why=replace(self.decision.why, slack_price=price)))
 

@@ -23,6 +23,7 @@ from dsched.scheduler.core.units import MICRO, SECOND, Instant, Millis, Moment
 from dsched.scheduler.core.work import work_left
 
 CALM: Final = 1e-6  # the factor on the age law of what nobody takes back; not 0, so that lives stay finite
+OPTIONS_MAX: Final = 256  # that a policy is asked about: a decision is stored with all of them, some 30 KB
 OVERDUE: Final = 0.5  # of a changeover: what a boot that takes longer than that is expected to take still
 
 
@@ -71,8 +72,37 @@ def look(state: State, job: Job, question: Question, policy: Policy, now: Moment
         proved=stands.proved,
     )
     grain = max(policy.revisit, question.market(policy.revisit_wall)) / SECOND
-    observation = Observation(now=now.market / SECOND, grain=grain, options=list(seen.values()), job=view)
+    bound = {running, *(f"{node.pool.id}*{len(job.next_nodes)}" for node in _next(state, job))}
+    asked = _asked_about(list(seen.values()), left, bound)
+    observation = Observation(now=now.market / SECOND, grain=grain, options=asked, job=view)
     return Look(observation=observation, choices=choices, uncommitted=rework)
+
+
+def _next(state: State, job: Job) -> list[Node]:
+    return [node for name in job.next_nodes if (node := state.nodes.get(name)) is not None]
+
+
+def _asked_about(options: list[Option], left: float, bound: set[str | None]) -> list[Option]:
+    """In a large market the cheapest of spot and of sure capacity, those that end first, and what the job is bound to.
+
+    So a stored decision is brief and has all that it was made of.
+    """
+    if len(options) <= OPTIONS_MAX:
+        return options
+
+    def needs(option: Option) -> float:
+        return left / option.speed + option.changeover
+
+    def costs(option: Option) -> float:
+        return option.egress + option.price * needs(option) / 3600.0
+
+    spot, sure = ([o for o in options if (o.market is Market.SPOT) is it] for it in (True, False))
+    few = OPTIONS_MAX // 8
+    ready = [option for option in sure if option.up is not False]
+    best = sorted(spot, key=costs)[: OPTIONS_MAX // 2] + sorted(sure, key=costs)[:few]
+    best += sorted(ready, key=costs)[:few] + sorted(ready, key=needs)[:few]
+    kept = bound | {option.id for option in best}
+    return [option for option in options if option.id in kept]
 
 
 def holds(state: State, job: Job) -> list[Node]:

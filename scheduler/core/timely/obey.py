@@ -27,7 +27,7 @@ from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.timely import words
 from dsched.scheduler.core.timely.judge import Judged, judge
 from dsched.scheduler.core.timely.outlooks import ask_ahead
-from dsched.scheduler.core.timely.rule import net
+from dsched.scheduler.core.timely.rule import rule_for
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis
 from dsched.scheduler.core.work import timely
 
@@ -222,11 +222,12 @@ def _moving(draft: Draft, job: Job, question: Question) -> bool:
     market = {option.id: option.market for option in judged.observation.options}
     there = f"{bound[0].pool.id}*{len(bound)}"
     # On sure machines no slack is lost by waiting for the others: there only staying is in question.
-    going = list(market).index(there if there in market and market[here] is Market.SPOT else here)
-    decision = decide(net(draft.policy, going, question.scale), judged.observation)
+    going = there if there in market and market[here] is Market.SPOT else here
+    terms = replace(judged.terms, going=going)
+    decision = decide(rule_for(judged.observation, draft.policy, terms, question.scale), judged.observation)
     if not decision.why.net or decision.target is None:
         return False
-    judged = replace(judged, decision=decision)
+    judged = replace(judged, decision=decision, terms=terms)
     lifecycle.unplace(draft, job, "")
     job = draft.job(draft.state.jobs[job.id], "migrating", after=After.MOVE, why=f"moves: {_why(judged)}")
     _carry_out(draft, job, judged, ask(draft.state, [job], draft.policy, draft.now))

@@ -16,7 +16,7 @@ import numpy as np
 from dsched.scheduler.core.deadline.cheapest import PAID, is_running, least, sure, unvalued
 from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.policies import named
-from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Choices, DeadlinePolicy, Floats
+from dsched.scheduler.core.deadline.view import DOWN, IDLE, Batch, Choices, DeadlinePolicy, Floats, Observation
 from dsched.scheduler.core.placement import Policy
 
 FORESIGHTED: Final = frozenset({"slack"})  # policies that need an outlook
@@ -32,6 +32,7 @@ class Terms:
     hold: bool = False  # it has moved lately, or too often: only the net moves it now
     foreseen: bool = False  # there is an outlook
     soon: bool = False  # there will be one in seconds
+    going: str | None = None  # the option that it is on its way to: then the net alone judges
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +134,11 @@ class Going:
         return unvalued(batch, np.full(len(batch.now), self.target))
 
 
-def net(policy: Policy, target: int, scale: float) -> DeadlinePolicy:
-    """The safety net alone, about a move to the option `target` that has begun."""
+def rule_for(seen: Observation, policy: Policy, terms: Terms, scale: float) -> DeadlinePolicy:
+    """The rule for what was seen. Raises ValueError where the option that the job is on its way to was not."""
+    if terms.going is None:
+        return rule(policy, terms, scale)
+    target = [option.id for option in seen.options].index(terms.going)
     return guarded(Going(target), margin=policy.launch_fails * scale / 1000.0, stretch=policy.stretch)
 
 

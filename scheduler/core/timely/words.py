@@ -4,45 +4,63 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from dsched.scheduler.core.deadline.decide import UNPAYABLE
 from dsched.scheduler.core.deadline.view import Decision, JobView, Observation, Option
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.timely.rule import Terms
-from dsched.scheduler.core.units import MINUTE, SECOND
+from dsched.scheduler.core.units import SECOND
 
-OPTIONS_KEPT: Final = 256  # in a stored decision, the cheapest of them: some 30 KB
 FALLBACKS_KEPT: Final = 5
 WAITS: Final = "waits for cheaper capacity"
-DAY: Final = 24 * 60
+DEAREST: Final = 10.0  # times what the dearest option costs: beyond that it is the price of being late, and no sum
 
 
-def clock(seconds: float) -> str:
-    """A market instant as the time of day: "14:20 UTC"."""
-    minute = int(seconds * SECOND) // MINUTE % DAY
-    return f"{minute // 60:02}:{minute % 60:02} UTC"
+def clock(seconds: float, now: float) -> str:
+    """A market instant as the time of day, with its date where that is another: "14:20 UTC", "Nov 24 14:20 UTC"."""
+    at, today = (datetime.fromtimestamp(when, UTC) for when in (seconds, now))
+    return at.strftime("%H:%M UTC" if at.date() == today.date() else "%b %d %H:%M UTC")
 
 
-def slack_words(decision: Decision) -> str:
+def slack_words(seen: Observation, decision: Decision) -> str:
     """ "slack 3.1 h at $2.10/h" """
-    why = decision.why
-    price = f" at ${why.slack_price:.2f}/h" if math.isfinite(why.slack_price) and why.slack_price > 0 else ""
-    return f"slack {why.slack / 3600:.1f} h{price}"
+    price = slack_price(seen, decision)
+    worth = f" at ${price:,.2f}/h" if price else ", none to spare" if decision.why.slack_price > 0 else ""
+    return f"slack {decision.why.slack / 3600:.1f} h{worth}"
+
+
+def slack_price(seen: Observation, decision: Decision) -> float | None:
+    """$/h. None: the policy has none, or another hour less would cost the deadline."""
+    price = decision.why.slack_price
+    return price if math.isfinite(price) and price <= DEAREST * max(o.price for o in seen.options) else None
+
+
+def expected(seen: Observation, cost: float) -> float | None:
+    """Dollars to the end. None: not reckoned, or so likely to be late that most of it is the price of that."""
+    job = seen.job
+    plain = max(o.egress + o.price * (job.left / o.speed + o.changeover) / 3600.0 for o in seen.options)
+    return cost if math.isfinite(cost) and abs(cost) <= DEAREST * max(plain, 1.0) else None
 
 
 def waits(seen: Observation, decision: Decision) -> str:
     """Why a job that could run somewhere is not placed, and when that ends at the latest."""
     last = net_at(seen)
-    sure = f"; buys sure capacity at {clock(last)} at the latest" if last is not None else "; nothing sure is on offer"
-    return f"{WAITS} until {clock(decision.revisit_at)}: {slack_words(decision)}{sure}"
+    sure = (
+        f"buys sure capacity at {clock(last, seen.now)} at the latest"
+        if last is not None
+        else "nothing sure is on offer"
+    )
+    return f"{WAITS} until {clock(decision.revisit_at, seen.now)}: {slack_words(seen, decision)}; {sure}"
 
 
 def chooses(seen: Observation, decision: Decision) -> str:
     """Why it goes where it goes."""
     if decision.why.net:
-        return f"decided by the deadline's safety net with {slack_words(decision)}"
-    return f"decided by {decision.why.policy} with {slack_words(decision)}"
+        return f"decided by the deadline's safety net: {slack_words(seen, decision)}"
+    cost = expected(seen, decision.why.costs[decision.target or ""])
+    more = f", ${cost:,.2f} expected with all later moves" if cost is not None else ""
+    return f"decided by policy {decision.why.policy}: {slack_words(seen, decision)}{more}"
 
 
 def net_at(seen: Observation) -> float | None:
@@ -55,7 +73,7 @@ def net_at(seen: Observation) -> float | None:
 
 
 def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outlook: Any) -> dict[str, Any]:
-    """The decision with all that is needed to make it again: see flip.py. What nobody can pay costs null."""
+    """The decision with all that is needed to make it again: see flip.py. What is too likely to be late costs null."""
     why = decision.why
     kept = sorted(
         seen.options, key=lambda o: (o.id != seen.job.running, o.id != decision.target, _known(why.costs[o.id]))
@@ -68,17 +86,17 @@ def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outl
         "fallbacks": list(decision.fallbacks[:FALLBACKS_KEPT]),
         "revisit": round(decision.revisit_at * SECOND),
         "slack_s": why.slack,
-        "slack_price": why.slack_price if math.isfinite(why.slack_price) else None,
+        "slack_price": slack_price(seen, decision),
         "net": why.net,
         "net_at": None if last is None else round(last * SECOND),
-        "costs": {id: cost if abs(cost) < UNPAYABLE else None for id, cost in why.costs.items()},
+        "costs": {id: expected(seen, cost) for id, cost in why.costs.items()},
         "terms": asdict(terms),
         "outlook": outlook,
         "observation": {
             "now": seen.now,
             "grain": seen.grain,
             "job": asdict(seen.job),
-            "options": [_option(option) for option in kept[:OPTIONS_KEPT]],
+            "options": [_option(option) for option in kept],
         },
     }
 
