@@ -31,12 +31,13 @@ def explain(
     client = terminal.client()
     found = client.job(job)
     plans = client.explain(found["id"], flips=True, whole=whole)
+    health = client.health()
+    now = moment(health)
     if terminal.json:
-        terminal.rows((), plans if all else plans[-1:], moment(client.health()))
+        terminal.rows((), plans if all else plans[-1:], now)
         return
     if not plans:
         raise trouble("E404", f"nothing was decided about {found['id']} yet: {found['reason'] or found['state']}")
-    now = moment(client.health())
     for plan in plans if all else plans[-1:]:
         for line in [decided(plan, now), *plan_lines(terminal, plan, now, lines)]:
             terminal.line(line)
@@ -45,6 +46,7 @@ def explain(
             terminal.line(line)
     reason = f": {show(found['reason'])}" if found["reason"] else ""
     terminal.line(f"  now {f.state(found['state'])}{reason}")
+    terminal.note(health)
 
 
 def decided(plan: Plan, now: Moment) -> str:

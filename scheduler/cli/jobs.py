@@ -57,8 +57,8 @@ def ps(
     if not terminal.table:
         return
     _beside(terminal, rows, more)
-    if health["market_note"] and any(job["state"] in UNFINISHED for job in rows):
-        terminal.say(show(health["market_note"]), "dim")
+    if any(job["state"] in UNFINISHED for job in rows):
+        terminal.note(health)
 
 
 def every(client: Client, *, all: bool = False, state: str = "", user: str = "") -> list[Job]:

@@ -120,9 +120,10 @@ def _usage(error: Any) -> Trouble:
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "dsched"
-    return Trouble(
-        Problem(code="E100", message=error.format_message(), hint=f"{path} --help", retryable=False), exit=Exit.USAGE
-    )
+    hint = f"{path} --help"
+    if type(error).__name__ == "NoSuchOption" and context is not None and context.parent is None:
+        hint = f"{hint}     options stand behind the command: dsched ps -o json"
+    return Trouble(Problem(code="E100", message=error.format_message(), hint=hint, retryable=False), exit=Exit.USAGE)
 
 
 def _wants_json(argv: Sequence[str]) -> bool:

@@ -60,8 +60,10 @@ def plan(
         terminal.out.write(csv_text(plan_columns(made), made["lines"]))
     else:
         shown: Any = dict(made) if terminal.json else {}
-        now = moment(client.health())
-        terminal.value(shown, [] if terminal.json else plan_lines(terminal, made, now, lines), made["id"])
+        health = client.health()
+        told = [] if terminal.json else plan_lines(terminal, made, moment(health), lines)
+        terminal.value(shown, told, made["id"])
+        terminal.note(health)
     if made["chosen"] is None:
         return Exit.NO_OFFER
     terminal.say(f"dsched submit {show(spec)} --plan {show(made['id'])}     takes exactly this plan", "dim")
@@ -85,7 +87,8 @@ def submit(
     if terminal.asks and not plan and not _confirmed(terminal, client, wanted):
         return Exit.OK
     job = client.submit(_request(terminal, client, wanted, spec, plan))
-    terminal.say(f"{show(job['id'])} {f.state(job['state'])}  {show(job['name'])}")
+    held = f": {show(job['reason'])}" if job["state"] == "held" and job["reason"] else ""
+    terminal.say(f"{show(job['id'])} {f.state(job['state'])}  {show(job['name'])}{held}")
     if detach or terminal.output != "table":
         terminal.value(dict(job), [show(job["id"])] if detach else [], job["id"])
         return Exit.OK

@@ -126,6 +126,11 @@ class Terminal:
         if not self.quiet:
             self.err.write(self._encodable(self.err, paint(text, tone, colour=_colour(self.err, self.no_color))) + "\n")
 
+    def note(self, health: Health) -> None:
+        """Of a market that is made up or replayed: its clock and its prices are not those of the world."""
+        if health["market_note"]:
+            self.say(show(health["market_note"]), "dim")
+
     def ask(self, question: str) -> bool:
         """Yes or no; no is the default, and nobody there to ask means yes: a script says what it wants by running."""
         if not self.asks:

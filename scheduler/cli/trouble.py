@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dsched.scheduler.cli.contract import Exit, exit_of
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import paint
-from dsched.scheduler.wire.api import Problem
+from dsched.scheduler.wire.api import VERSION, Problem
 
 _LINE = 2_000  # characters of a message; long enough for several faults in one answer
 
@@ -43,4 +43,4 @@ def as_lines(problem: Problem, *, colour: bool) -> list[str]:
 
 
 def as_json(problem: Problem) -> str:
-    return json.dumps({"error": problem})
+    return json.dumps({"v": VERSION, "error": problem})

@@ -51,6 +51,12 @@ def act(draft: Draft, wish: Act) -> str:
     return job.id
 
 
+def migratable(job: Job) -> None:
+    """Raises Refusal where there is nothing to migrate."""
+    if job.state is not JobState.RUNNING or job.after is not After.NOTHING:
+        raise _not_now(job, "migrate")
+
+
 def _not_now(job: Job, action: str) -> Refusal:
     return Refusal("E409", f"{job.id} is {job.state}: cannot {action} it now", hint=f"dsched explain {job.id}")
 
@@ -87,8 +93,7 @@ def _resume(draft: Draft, job: Job, why: str) -> None:
 
 
 def _migrate(draft: Draft, job: Job, to: tuple[str, ...], why: str) -> None:
-    if job.state is not JobState.RUNNING or job.after is not After.NOTHING:
-        raise _not_now(job, "migrate")
+    migratable(job)
     draft.job(job, "migrating", after=After.MOVE, places=to, why=why)
     draft.state.dirty = True
 

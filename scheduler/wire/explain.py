@@ -40,6 +40,7 @@ _ELSEWHERE: Final = {  # what other schedulers call our fields
     "timeout": "max_duration",
     "working_dir": "workdir",
 }
+_SAME: Final = 0.9  # of one word's letters in another: it is that word with a slip
 _NAME_WORDS: Final = (
     "must be lower-case letters, digits and dashes, at most 63, and begin and end with a letter or digit"
 )
@@ -82,7 +83,8 @@ def _message(found: Any, path: tuple[str | int, ...], model: type[BaseModel]) ->
     kind, context = found["type"], found.get("ctx", {})
     if kind == "extra_forbidden":
         name, known = str(path[-1]), _fields_at(model, path[:-1])
-        ours = _ELSEWHERE.get(name)
+        theirs = difflib.get_close_matches(name, _ELSEWHERE, 1, _SAME)
+        ours = _ELSEWHERE[theirs[0]] if theirs else ""
         return f"unknown field; did you mean {ours}?" if ours in known else f"unknown field{close_to(name, known)}"
     if kind == "literal_error":
         known = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")]

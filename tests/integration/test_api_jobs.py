@@ -13,6 +13,7 @@ import pytest
 
 from dsched.scheduler.api.limit import Limits
 from dsched.scheduler.api.ports import Extras
+from dsched.scheduler.core.message import AgentHello, RanksStarted
 from tests.support.office import SPEC, Office, office
 from tests.support.stage import offer
 
@@ -236,12 +237,18 @@ async def test_with_flips_the_newest_decision_is_made_again(tmp_path: Path) -> N
 
 async def test_a_migration_can_be_asked_about_first(built: Office, http: httpx.AsyncClient) -> None:
     await submit(http)
-    await built.launch()
+    (node,) = await built.launch()
     ask = {"dry_run": True, "to": "*/use1-az4*"}
+    early = problem(await http.post("/v1/jobs/moe/migrate", json=ask), 409)["message"]
+    assert early == "j1 is starting: cannot migrate it now"
+    await built.loop.send(AgentHello(node=node))
+    await built.loop.send(RanksStarted(node=node, job="j1", generation=1))
     told = (await http.post("/v1/jobs/moe/migrate", json=ask)).json()
     assert told["plan"]["chosen"] == "local/use1-az4/p5.48xlarge/spot"
     assert told["gain"] == {"per_hour": "-10.00", "from": "20.00", "to": "30.00"}
     assert problem(await http.post("/v1/jobs/moe/cancel", json={"dry_run": True}), 422)["where"] == "dry_run"
+    await http.post("/v1/jobs/moe/cancel")
+    assert "cannot migrate it now" in problem(await http.post("/v1/jobs/moe/migrate", json=ask), 409)["message"]
 
 
 async def test_the_bill_and_the_money_agree(built: Office, http: httpx.AsyncClient) -> None:

@@ -110,6 +110,7 @@ def test_no_gpus_is_said_by_none_or_by_nothing() -> None:
         (LEAST + "checkpoints: {}", "job.yaml:3:1 checkpoints: unknown field; did you mean checkpoint?"),
         (LEAST + "command: y", "job.yaml:3:1 command: unknown field; did you mean run?"),
         (LEAST + "deadline: 5h", "job.yaml:3:1 deadline: unknown field; did you mean finish_by?"),
+        (LEAST + "deadlin: 5h", "job.yaml:3:1 deadlin: unknown field; did you mean finish_by?"),
         (LEAST + "gpus:\n  type: [H200, H10O]", "job.yaml:4:16 gpus.type.1: unknown GPU 'H10O'; did you mean H100?"),
         (LEAST + "gpus: {type: Z9}", "job.yaml:3:14 gpus.type.0: unknown GPU 'Z9'; there are: T4, V100"),
         (LEAST + "gpus: 32..8", "job.yaml:3:7 gpus.count: not a range from 1 up: '32..8'"),

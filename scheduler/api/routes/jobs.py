@@ -29,6 +29,7 @@ from dsched.scheduler.core.message import Act, Action, Refusal, Submit
 from dsched.scheduler.core.snapshot import Job, State
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import Moment, text, usd
+from dsched.scheduler.core.wishes import migratable
 from dsched.scheduler.wire import api as wire
 from dsched.scheduler.wire.api import JOBS_MAX
 
@@ -213,6 +214,7 @@ def _would_migrate(api: Api, action: Action, job: Job, to: tuple[str, ...]) -> d
     """The plan that a migration would follow, and what it would save per hour at today's prices."""
     if action is not Action.MIGRATE:
         raise Fault(422, f"dry_run is for migrate, not for {action}", where="dry_run")
+    migratable(job)
     spec = replace(job.spec, need=replace(job.spec.need, places=to)) if to else job.spec
     plan = api.control.dry_run(spec)
     now = burn(held_nodes(api.control.state).get(job.id, ()))

@@ -28,7 +28,11 @@ def test_no_daemon_is_said_with_its_remedy(tmp_path: Path) -> None:
 def test_failures_are_json_where_json_was_asked_for(tmp_path: Path) -> None:
     said = dsched("ps", "--server", tmp_path / "api.sock", "-o", "json")
     assert said.out == ""
-    assert json.loads(said.err)["error"]["code"] == "E301"
+    assert (json.loads(said.err)["v"], json.loads(said.err)["error"]["code"]) == (1, "E301")
+
+
+def test_an_option_before_the_command_is_told_where_it_belongs() -> None:
+    assert "options stand behind the command" in dsched("-o", "json", "ps").err
 
 
 def test_an_unknown_job_ends_with_5(api: FakeApi) -> None:

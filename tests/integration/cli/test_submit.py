@@ -21,6 +21,11 @@ def test_submit_detached_says_the_id_and_sends_a_key(api: FakeApi, spec: Path) -
     assert len(asked.json["key"]) == 32
 
 
+def test_submit_says_why_a_job_is_held(api: FakeApi, spec: Path) -> None:
+    api.on("POST", "/v1/jobs", fleet.job(state="held", reason="the budget is spent"))
+    assert "held  moe-ft: the budget is spent" in dsched("submit", spec, "-d").err
+
+
 def test_submit_asks_a_person_with_the_price_and_takes_no_for_an_answer(api: FakeApi, spec: Path) -> None:
     said = dsched("submit", spec, "-d", tty=True, typed="n\n")
     assert "submit moe-ft? $81.90 expected [y/N]" in said.err
