@@ -14,12 +14,12 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
-from dsched.jobs.agent import proc
+from dsched.jobs.agent import proc, vault
 from dsched.jobs.agent.children import signal_group
 from dsched.jobs.agent.clock import boot_ms, to_wall, wall_ms
 from dsched.jobs.agent.container import Container, container
@@ -79,29 +79,27 @@ class Group:
         """Prepare and start. What goes wrong is told as a fact."""
         try:
             self._furnish()
+            if self.order.get("gpus") or vault.kept(self.order["secrets"]):
+                probe(self._host.loop, self.order, self._host.environ, self._probed)
+            else:
+                self._prepare()
         except PrepareError as error:
             self._fail(error)
-            return
         except OSError as error:
             self._fail(PrepareError("the node's directory", 1, str(error), machine=True))
-            return
         except MALFORMED as error:  # a daemon of another version; silence would be no answer
             self._fail(PrepareError("the start order", 1, repr(error)))
-            return
-        if gpus := self.order.get("gpus", 0):
-            probe(self._host.loop, gpus, self._probed)
-        else:
-            self._prepare()
 
-    def _probed(self, error: PrepareError | None) -> None:
-        if self.state != "starting":
-            return
+    def _probed(self, error: PrepareError | None, secrets: Mapping[str, str]) -> None:
+        self._env |= secrets
         if error is not None:
             self._fail(error)
-        else:
+        elif self.state == "starting":
             self._prepare()
 
     def _prepare(self) -> None:
+        first = [("the container's image", self._container.pull)] if self._container else []
+        self._steps = [*first, *((command, self._shell(command, self._env)) for command in self.order["setup"])]
         if self._workdir.ready:
             self._launch()
         elif not self.order["bundle"] and not self._steps:
@@ -141,8 +139,6 @@ class Group:
             "MASTER_ADDR": order["master_addr"],
             "MASTER_PORT": str(order["master_port"]),
         }
-        first = [("the container's image", self._container.pull)] if self._container else []
-        self._steps = [*first, *((command, self._shell(command, self._env)) for command in order["setup"])]
 
     def _shell(self, command: str, env: dict[str, str]) -> str:
         return command if self._container is None else self._container.command(command, env, self._workdir.path)

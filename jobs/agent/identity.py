@@ -61,6 +61,9 @@ class Imds:
         self._link = Link(_origin(base))
         self._token, self._token_until = "", 0
 
+    def close(self) -> None:
+        self._link.close()
+
     def get(self, path: str) -> bytes | None:
         """None where the service answers 404: there is no such value (now). Raises LinkError."""
         answer = self._get(path)
@@ -102,6 +105,9 @@ class Gce:
 
     def __init__(self, base: str) -> None:
         self._link = Link(_origin(base))
+
+    def close(self) -> None:
+        self._link.close()
 
     def get(self, path: str, *, timeout_s: float = ASK_S) -> Answer | None:
         """None where the service answers 404. Raises LinkError."""

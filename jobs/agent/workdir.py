@@ -19,6 +19,7 @@ from dsched.scheduler.wire.agent import Start
 
 UNPACKED_MAX: Final = 32 * 1024**3  # a tar of zeros must not fill the disk
 MEMBERS_MAX: Final = 1_000_000
+IN_A_CLOUD: Final = ("aws-sm", "gcp-sm")  # schemes of secrets that a cloud keeps
 SECRET_MAX: Final = 64 * 1024
 
 # Of the agent's own environment a rank gets what it needs to run programs: never a secret, never the metadata service.
@@ -132,6 +133,8 @@ def environment(order: Start, own: Mapping[str, str]) -> dict[str, str]:
     env = {name: value for name, value in own.items() if name in INHERITED or name.startswith(INHERITED_PREFIXES)}
     env.update({name: value for name, value in order["env"].items() if _usable(name, value)})
     for name, reference in order["secrets"].items():
+        if reference.partition(":")[0] in IN_A_CLOUD:
+            continue  # see vault.py: it takes a while
         value = resolve(name, reference, own)
         if not _usable(name, value):
             raise PrepareError(
@@ -162,7 +165,9 @@ def resolve(name: str, reference: str, own: Mapping[str, str]) -> str:
         if len(raw) > SECRET_MAX:
             raise PrepareError(f"secret {name}", 1, f"{reference}: longer than {SECRET_MAX} bytes")
         return raw.decode("utf-8", "surrogateescape").removesuffix("\n")
-    raise PrepareError(f"secret {name}", 1, f"{reference}: use file:/path or env:NAME")
+    raise PrepareError(
+        f"secret {name}", 1, f"{reference}: use file:/path, env:NAME, aws-sm:NAME or gcp-sm:PROJECT/NAME"
+    )
 
 
 def _usable(name: str, value: str) -> bool:

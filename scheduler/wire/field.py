@@ -14,7 +14,10 @@ from dsched.scheduler.wire.explain import close_to
 NAME: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 IMAGE: Final = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"  # what no engine could take for an option
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_REFERENCE: Final = re.compile(r"file:/[^\0\n]{1,1000}|env:[A-Za-z_][A-Za-z0-9_]{0,127}")
+_REFERENCE: Final = re.compile(
+    r"file:/[^\0\n]{1,1000}|env:[A-Za-z_][A-Za-z0-9_]{0,127}"
+    r"|aws-sm:[A-Za-z0-9/_+=.@!:-]{1,512}|gcp-sm:[a-z0-9][a-z0-9.:-]{4,62}/[A-Za-z0-9_-]{1,255}"
+)
 _PLACE: Final = re.compile(r"[-a-z0-9*?\[\]!]{1,64}(?:/[-a-z0-9*?\[\]!]{1,64})?")
 _URI: Final = re.compile(r"(?:file://|s3://|gs://|/)[^\0\n]{1,1000}")
 _TEXT_MAX: Final = 32_768  # characters of one command or value: what a kernel takes as an argument with room to spare
@@ -85,7 +88,8 @@ def _place(given: str) -> str:
 def _reference(given: str) -> str:
     """Whatever else is written here may be the secret itself, so the refusal does not repeat it."""
     if not _REFERENCE.fullmatch(given):
-        raise ValueError("must be a reference, never the secret: file:/run/credentials/NAME or env:NAME")
+        known = "file:/run/credentials/NAME, env:NAME, aws-sm:NAME or gcp-sm:PROJECT/NAME"
+        raise ValueError(f"must be a reference, never the secret: {known}")
     return given
 
 

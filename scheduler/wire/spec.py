@@ -101,7 +101,8 @@ class JobSpec(_Part):
     env: Annotated[dict[Variable, Value], Field(max_length=_ENV_MAX)] = {}
     """Environment variables."""
     secrets: Annotated[dict[Variable, Reference], Field(max_length=_ENV_MAX)] = {}
-    """Variable to reference (file:/run/credentials/NAME or env:NAME), resolved on the node and stored nowhere."""
+    """Variable to reference, resolved on the node and stored nowhere: file:/run/credentials/NAME, env:NAME,
+    aws-sm:NAME or gcp-sm:PROJECT/NAME."""
     gpus: Gpus | None = None
     """A number, "8..32", or {type, count, memory, nodes, fp8}; none (or absent): a job without GPUs."""
     ranks_per_node: Annotated[int, Field(ge=1, le=64)] = 1

@@ -19,6 +19,7 @@ class FakeMetadata:
         self.gce_notice_ms = 0  # the attribute, where it is set
         self.gce_name = ""  # of a machine that was made in bulk: it has no attribute for its index
         self.tokens_granted = 0
+        self.more: dict[str, bytes] = {}  # paths of AWS's dialect that a test adds
         self._changed = threading.Condition()
         self._tokens: set[str] = set()
         self._deadline: float | None = None
@@ -69,6 +70,7 @@ class FakeMetadata:
             "/latest/meta-data/instance-id": b"i-0123",
             "/latest/meta-data/instance-type": b"p5.48xlarge",
             "/latest/meta-data/local-ipv4": b"127.0.0.1",
+            **self.more,
         }
         return (200, told[path]) if path in told else (404, b"")
 
