@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dsched.providers.base import Provider
 from dsched.scheduler.config import Config, ConfigError
-from dsched.scheduler.pricebook import Imported
 
 
 def clouds(config: Config, cluster: str) -> dict[str, Provider]:
     """By name. `cluster` marks the machines that are ours. Raises ConfigError, as `check` does."""
     found: dict[str, Provider] = {}
     check(config)
+    if not config.aws and not config.gcp:
+        return found
+    from dsched.scheduler.pricebook import Imported
+
     known = Imported(config.state)
     if config.aws:
         from dsched.providers.aws.provider import AwsProvider

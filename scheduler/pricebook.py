@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 
 from dsched.providers import catalog
 from dsched.scheduler.config import default_state
@@ -28,6 +27,7 @@ from dsched.scheduler.core.units import HOUR, Instant, Millis
 from dsched.scheduler.engine.backfill import sightings
 from dsched.scheduler.engine.journal import FOLDER as JOURNAL
 from dsched.scheduler.engine.journal import PAST, encoded
+from dsched.scheduler.log import log
 from dsched.scheduler.pricefile import BadFile, Bucket, Found, Row, instant, parse
 from dsched.scheduler.view.safe import show
 
@@ -39,8 +39,6 @@ BYTES_MAX: Final = 256 << 20
 OK: Final = 0
 USAGE: Final = 2
 NOT_FOUND: Final = 5
-
-log = structlog.get_logger()
 
 
 class Book(msgspec.Struct):

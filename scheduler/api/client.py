@@ -23,9 +23,7 @@ from dsched.scheduler.wire.api import (
     Attempt,
     Bill,
     Budget,
-    Calibration,
     Check,
-    Commitments,
     Event,
     Health,
     Job,
@@ -38,6 +36,7 @@ from dsched.scheduler.wire.api import (
     Submit,
     Trial,
 )
+from dsched.scheduler.wire.knowledge import Calibration, Commitments
 
 TIMEOUT_S: Final = 15.0  # an answer takes milliseconds; a plan over a full market well under a second
 STREAM_TIMEOUT_S: Final = 45.0  # the daemon says something every 10 s, if only that it is there

@@ -90,4 +90,6 @@ def info(ctx: typer.Context) -> None:
             f"provider   {show(name)} {state}, {provider.get('nodes', 0)} nodes, "
             f"prices {f.age(provider.get('prices_age_s'))} old{why}"
         )
+        ailing = provider.get("ailing") or {}
+        lines += [f"           {show(f'{part}: {said}')}" for part, said in ailing.items()]
     terminal.value(dict(health), lines, client.path)

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from dsched.providers.base import Auth, Invalid, Provider, ProviderError, Remembering
 from dsched.scheduler.core.elastic.review import USUAL_OVER
 from dsched.scheduler.core.market import Pool, Quote
@@ -26,6 +24,7 @@ from dsched.scheduler.core.message import MarketRecalled
 from dsched.scheduler.core.sighting import Sight, Sighting, streaks, usuals
 from dsched.scheduler.core.units import HOUR, Instant, Millis
 from dsched.scheduler.engine.journal import PAST, encoded, read, spans
+from dsched.scheduler.log import log
 
 REACH: Final = Millis(90 * 24 * HOUR)  # what EC2 remembers
 RECALLED: Final = Millis(4 * 24 * HOUR)  # how far back since when a pool has been up, and its usual price, matter
@@ -34,8 +33,6 @@ PAUSE_S: Final = 1.0  # between two questions: launches and lists come first
 AGAIN_S: Final = (60.0, 3600.0)  # after a failure, doubling
 CALL_S: Final = 120.0  # for one span: many pages
 LINES_MAX: Final = 100_000  # of one span, the newest: 16 MiB; a week of all GPU shapes of a region has some thousand
-
-log = structlog.get_logger()
 
 Step = tuple[Pool, Quote]
 

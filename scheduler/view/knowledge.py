@@ -9,7 +9,15 @@ from dsched.scheduler.view import format as f
 from dsched.scheduler.view.column import Column
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.table import table
-from dsched.scheduler.wire.api import Calibration, CalibrationRow, Commitment, Commitments, Contract, Cooling, Holding
+from dsched.scheduler.wire.knowledge import (
+    Calibration,
+    CalibrationRow,
+    Commitment,
+    Commitments,
+    Contract,
+    Cooling,
+    Holding,
+)
 
 RELIABILITY: Final[tuple[Column[CalibrationRow], ...]] = (
     Column(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,38 @@ def test_a_daemon_is_ready_before_it_loads_numpy_and_what_ticks_and_logs() -> No
     code = "import sys, dsched.scheduler.daemon, dsched.scheduler.api.serve; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {name.split(".")[0] for name in done.stdout.split()} & LATE == set()
+
+
+@pytest.mark.parametrize(("on", "off"), [("aws", "google"), ("gcp", "boto3")])
+def test_a_cloud_that_is_off_is_not_loaded_though_the_other_is_asked(on: str, off: str) -> None:
+    """Nobody answers there, but the libraries have been loaded and have tried."""
+    pytest.importorskip("boto3" if on == "aws" else "google.cloud.compute_v1", reason=f"{on} needs its extra")
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from dsched.providers.base import ProviderError
+from dsched.scheduler.clouds import clouds
+from dsched.scheduler.config import Config
+tables = {{"aws": {{"regions": ["us-east-1"], "endpoint": "http://127.0.0.1:9"}},
+           "gcp": {{"project": "my-project-1", "endpoint": "http://127.0.0.1:9", "billing_endpoint": "http://127.0.0.1:9"}}}}
+config = Config(state=Path("/nowhere"), local=False, **{{{on!r}: tables[{on!r}]}})
+[provider] = clouds(config, "cluster").values()
+async def ask():
+    try:
+        await provider.offers()
+    except ProviderError:
+        pass
+asyncio.run(ask())
+print(*{{name.split(".")[0] for name in sys.modules}})
+"""
+    told = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | told
+    )
+    loaded = set(done.stdout.split())
+    assert ("boto3" if on == "aws" else "google") in loaded
+    assert off not in loaded
+    assert loaded & {"torch", "textual"} == set()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from dsched.scheduler.core.holdings import holdings
 from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.snapshot import State
 from dsched.scheduler.core.units import HOUR, Instant, Millis, text, to_micro_usd
-from dsched.scheduler.wire import api as wire
+from dsched.scheduler.wire import knowledge as wire
 
 WINDOW: Final = Millis(30 * 24 * HOUR)  # market: a month has its quiet weeks in it
 
