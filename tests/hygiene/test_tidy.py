@@ -89,9 +89,7 @@ def unsaid() -> Iterator[Finding]:
 
 _DRAWS = "the command line's own output: rules and arrows between the parts of a log"
 RULES: Mapping[Callable[[], Iterator[Finding]], Mapping[str, str]] = {
-    long_files: {
-        "scheduler/core/snapshot.py": "the rows, and the one fold that replaces them: they are read together",
-    },
+    long_files: {},
     long_functions: {},
     prints: {},
     leftovers: {"tests/hygiene/test_tidy.py": "the words that it looks for"},
