@@ -71,8 +71,9 @@ def market(
     """How good predictions were, and what to reserve.
 
     calibration: every market hour each spot machine that runs gets a prediction: will it be interrupted within the
-    hour? Below the table stand the pools that are left alone for now. commitments: which reserved capacity would have
-    cost less than what was paid in the last 30 days.
+    hour? Below the table stand the pools that are left alone for now. Predictions follow how long capacity lasts in
+    real markets; of the embedded cloud's made-up one they know hardly more than its average. commitments: which
+    reserved capacity would have cost less than what was paid in the last 30 days.
     """
     terminal = here(ctx)
     if action not in ("calibration", "commitments"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import placement
+from bench import calibration, placement
 from bench.parts.placing import Plan, smoke
 from bench.parts.placing_report import summary
 from dsched.scheduler.core.deadline.cheapest import HOUR
@@ -55,6 +55,15 @@ def test_the_published_costs_of_cant_be_late_come_out_again() -> None:
         assert hours.sum() == pytest.approx(sum(published) + 0.2 * launches, abs=0.5)
         assert hours == pytest.approx(published, abs=2.5)
     assert optimum(row, jobs).mean() / (48.2 * RATIO) == pytest.approx(0.65, abs=0.01)
+
+
+def test_predictions_of_interruptions_know_more_than_the_average() -> None:
+    for source, pools in calibration.recorded(traces()).items():
+        found = calibration.judge(calibration.play(pools, 1))
+        assert found.skill is not None, source
+        assert found.skill > 0.2, source
+        likely, unlikely = found.rows[-1], found.rows[0]
+        assert likely.happened > 5 * unlikely.happened, source
 
 
 def test_two_hundred_jobs_cost_what_they_did() -> None:
