@@ -54,7 +54,7 @@ WEATHER: Final = Weather(calm=0.6, dry=0.3, depth=4, share=0.45, swing=0.05, pri
 SHARES: Final = {"aws": 0.5, "gcp": 0.42}  # spot over on-demand, about what 2026 lists for 8 x H100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """A job as somebody would submit it."""
 
@@ -66,57 +66,15 @@ class Case:
     checkpoint: float  # GB
 
 
-CASES: Final = (
-    Case(
-        name="pretrain a MoE, a day to spare",
-        shapes=("p5.48xlarge", "a3-highgpu-8g"),
-        nodes=1,
-        hours=48,
-        deadline=72,
-        checkpoint=50,
-    ),
-    Case(
-        name="the same, hardly any time",
-        shapes=("p5.48xlarge", "a3-highgpu-8g"),
-        nodes=1,
-        hours=48,
-        deadline=53,
-        checkpoint=50,
-    ),
-    Case(name="four nodes, tight", shapes=("p5.48xlarge",), nodes=4, hours=24, deadline=30, checkpoint=200),
-    Case(
-        name="fine-tune 8B on A100-80",
-        shapes=("p4de.24xlarge", "a2-ultragpu-8g"),
-        nodes=1,
-        hours=24,
-        deadline=48,
-        checkpoint=20,
-    ),
-    Case(
-        name="A100-40 or H100, whichever",
-        shapes=("p4d.24xlarge", "p5.48xlarge"),
-        nodes=1,
-        hours=24,
-        deadline=40,
-        checkpoint=20,
-    ),
-    Case(
-        name="LoRA on one small GPU",
-        shapes=("g5.xlarge", "g6.xlarge", "g6e.xlarge"),
-        nodes=1,
-        hours=12,
-        deadline=20,
-        checkpoint=2,
-    ),
-    Case(
-        name="batch inference, loose",
-        shapes=("g6.xlarge", "g2-standard-4"),
-        nodes=1,
-        hours=20,
-        deadline=60,
-        checkpoint=1,
-    ),
-    Case(name="one A100-80, four days", shapes=("a2-ultragpu-1g",), nodes=1, hours=36, deadline=100, checkpoint=10),
+CASES: Final = (  # nodes, hours, deadline, checkpoint
+    Case("pretrain a MoE, a day to spare", ("p5.48xlarge", "a3-highgpu-8g"), 1, 48, 72, 50),
+    Case("the same, hardly any time", ("p5.48xlarge", "a3-highgpu-8g"), 1, 48, 53, 50),
+    Case("four nodes, tight", ("p5.48xlarge",), 4, 24, 30, 200),
+    Case("fine-tune 8B on A100-80", ("p4de.24xlarge", "a2-ultragpu-8g"), 1, 24, 48, 20),
+    Case("A100-40 or H100, whichever", ("p4d.24xlarge", "p5.48xlarge"), 1, 24, 40, 20),
+    Case("LoRA on one small GPU", ("g5.xlarge", "g6.xlarge", "g6e.xlarge"), 1, 12, 20, 2),
+    Case("batch inference, loose", ("g6.xlarge", "g2-standard-4"), 1, 20, 60, 1),
+    Case("one A100-80, four days", ("a2-ultragpu-1g",), 1, 36, 100, 10),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from dsched.scheduler.core.units import Moment
 from dsched.scheduler.view import format as f
@@ -19,23 +19,43 @@ from dsched.scheduler.wire.knowledge import (
     Holding,
 )
 
+
+def _text(name: str, title: str, width: int) -> Column[Any]:
+    return Column(
+        name=name, title=title, width=width, flex=True, cell=lambda r, _: show(r[name]), key=lambda r: r[name]
+    )
+
+
+def _count(name: str, title: str, width: int, *, priority: int = 0) -> Column[Any]:
+    return Column(
+        name=name, title=title, width=width, align="right", priority=priority,
+        cell=lambda r, _: f.number(r[name]), key=lambda r: r[name],
+    )  # fmt: skip
+
+
+def _share(name: str, title: str, width: int, *, field: str = "", digits: int = 0) -> Column[Any]:
+    of = field or name
+    return Column(
+        name=name, title=title, width=width, align="right",
+        cell=lambda r, _: f"{r[of]:.{digits}%}", key=lambda r: r[of],
+    )  # fmt: skip
+
+
+def _usd(name: str, title: str, width: int) -> Column[Any]:
+    return Column(
+        name=name, title=title, width=width, align="right",
+        cell=lambda r, _: f.dollars(r[name]), key=lambda r: float(r[name]),
+    )  # fmt: skip
+
+
 RELIABILITY: Final[tuple[Column[CalibrationRow], ...]] = (
     Column(
         name="said", title="SAID", width=10,
         cell=lambda r, _: f"{r['low']:.0%} to {r['high']:.0%}", key=lambda r: r["low"],
     ),
-    Column(
-        name="count", title="TIMES", width=6, align="right",
-        cell=lambda r, _: f.number(r["count"]), key=lambda r: r["count"],
-    ),
-    Column(
-        name="predicted", title="PREDICTED", width=9, align="right",
-        cell=lambda r, _: f"{r['predicted']:.1%}", key=lambda r: r["predicted"],
-    ),
-    Column(
-        name="happened", title="HAPPENED", width=9, align="right",
-        cell=lambda r, _: f"{r['happened']:.1%}", key=lambda r: r["happened"],
-    ),
+    _count("count", "TIMES", 6),
+    _share("predicted", "PREDICTED", 9, digits=1),
+    _share("happened", "HAPPENED", 9, digits=1),
 )  # fmt: skip
 
 COOLING: Final[tuple[Column[Cooling], ...]] = (
@@ -47,17 +67,10 @@ COOLING: Final[tuple[Column[Cooling], ...]] = (
         name="left", title="LEFT", width=6, align="right",
         cell=lambda c, _: f.duration(c["left_s"]), key=lambda c: c["left_s"],
     ),
-    Column(
-        name="refusals", title="REFUSED", width=7, align="right", priority=1,
-        cell=lambda c, _: f.number(c["refusals"]), key=lambda c: c["refusals"],
-    ),
-    Column(
-        name="interruptions", title="TAKEN", width=6, align="right", priority=1,
-        cell=lambda c, _: f.number(c["interruptions"]), key=lambda c: c["interruptions"],
-    ),
-    Column(name="why", title="WHY", width=16, flex=True, cell=lambda c, _: show(c["why"]), key=lambda c: c["why"]),
+    _count("refusals", "REFUSED", 7, priority=1),
+    _count("interruptions", "TAKEN", 6, priority=1),
+    _text("why", "WHY", 16),
 )  # fmt: skip
-
 
 COMMITMENTS: Final[tuple[Column[Commitment], ...]] = (
     Column(
@@ -68,46 +81,20 @@ COMMITMENTS: Final[tuple[Column[Commitment], ...]] = (
         name="where", title="WHERE", width=16, flex=True,
         cell=lambda c, _: show(f"{c['provider']}/{c['region']}"), key=lambda c: f"{c['provider']}/{c['region']}",
     ),
-    Column(
-        name="reserved", title="RESERVED $/H", width=12, align="right",
-        cell=lambda c, _: f.dollars(c["reserved"]), key=lambda c: float(c["reserved"]),
-    ),
-    Column(
-        name="paid", title="PAID $/H", width=9, align="right",
-        cell=lambda c, _: f.dollars(c["paid"]), key=lambda c: float(c["paid"]),
-    ),
-    Column(
-        name="used", title="USED", width=5, align="right",
-        cell=lambda c, _: f"{c['used']:.0%}", key=lambda c: c["used"],
-    ),
-    Column(
-        name="even", title="PAYS FROM", width=9, align="right",
-        cell=lambda c, _: f"{c['breaks_even']:.0%}", key=lambda c: c["breaks_even"],
-    ),
-    Column(
-        name="saving", title="SAVES", width=10, align="right",
-        cell=lambda c, _: f.dollars(c["saving"]), key=lambda c: float(c["saving"]),
-    ),
+    _usd("reserved", "RESERVED $/H", 12),
+    _usd("paid", "PAID $/H", 9),
+    _share("used", "USED", 5),
+    _share("even", "PAYS FROM", 9, field="breaks_even"),
+    _usd("saving", "SAVES", 10),
 )  # fmt: skip
-
 
 HELD: Final[tuple[Column[Holding], ...]] = (
-    Column(name="name", title="HELD", width=16, flex=True, cell=lambda h, _: show(h["name"]), key=lambda h: h["name"]),
-    Column(name="pool", title="WHERE", width=24, flex=True, cell=lambda h, _: show(h["pool"]), key=lambda h: h["pool"]),
-    Column(
-        name="paid", title="PAID", width=10, align="right",
-        cell=lambda h, _: f.dollars(h["paid"]), key=lambda h: float(h["paid"]),
-    ),
-    Column(
-        name="used", title="USED", width=5, align="right",
-        cell=lambda h, _: f"{h['used']:.0%}", key=lambda h: h["used"],
-    ),
-    Column(
-        name="beside", title="ON DEMAND", width=10, align="right",
-        cell=lambda h, _: f.dollars(h["beside"]), key=lambda h: float(h["beside"]),
-    ),
-)  # fmt: skip
-
+    _text("name", "HELD", 16),
+    _text("pool", "WHERE", 24),
+    _usd("paid", "PAID", 10),
+    _share("used", "USED", 5),
+    _usd("beside", "ON DEMAND", 10),
+)
 
 CONTRACTS: Final[tuple[Column[Contract], ...]] = (
     Column(
@@ -121,10 +108,7 @@ CONTRACTS: Final[tuple[Column[Contract], ...]] = (
     Column(
         name="covers", title="COVERS", width=18, flex=True, cell=lambda c, _: _covers(c), key=lambda c: c["covers"],
     ),
-    Column(
-        name="used", title="USED NOW", width=8, align="right",
-        cell=lambda c, _: f"{c['used']:.0%}", key=lambda c: c["used"],
-    ),
+    _share("used", "USED NOW", 8),
     Column(
         name="until", title="UNTIL", width=12, align="right",
         cell=lambda c, now: f.clock(c["until"], now.market), key=lambda c: c["until"],
