@@ -120,6 +120,7 @@ class Daemon:
             pin=self.gate.pin,
             checkpoints=self.gate.checkpoints,
             probed=self.gate.probed,
+            shelf=self.gate.shelf,
         )
         self.observers: dict[str, Observer] = {}
         self.market = Journal(config.state / FOLDER)

@@ -22,6 +22,7 @@ from dsched.scheduler.bringup.settings import read
 from dsched.scheduler.config import Config, ConfigError
 from dsched.scheduler.core.snapshot import Intent
 from dsched.scheduler.log import log
+from dsched.scheduler.shelf import Shelf
 from dsched.scheduler.wire.agent import UserData
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Gate:
     def __init__(self, config: Config) -> None:
         self._state, self._socket = config.state, config.socket
         self._nodes = read(config.nodes)
+        self._shelf = Shelf(self._nodes.checkpoints, config.state / "bundles")
         self._certificate: Certificate | None = None
         self.pin = ""
         if self._nodes.listen:
@@ -59,6 +61,11 @@ class Gate:
     def code(self) -> dict[str, bytes]:
         """What is handed out to bare machines, by its digest."""
         return {agent_code().sha256: agent_code().data} if self._nodes.listen else {}
+
+    @property
+    def shelf(self) -> Callable[[str, str], str]:
+        """Links to workdirs near the machines of a cloud."""
+        return self._shelf.link
 
     @property
     def probed(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from dsched.jobs.agent.near import fetched
 from dsched.scheduler.wire.agent import Start
 
 UNPACKED_MAX: Final = 32 * 1024**3  # a tar of zeros must not fill the disk
@@ -50,6 +51,7 @@ class Workdir:
         image = [order["image"]] if order.get("image") else []
         self._holds = json.dumps([order["bundle"], order["setup"], *image]).encode()
         self._bundle, self._generation = order["bundle"], order["generation"]
+        self._near = order.get("bundle_link", "")
         self._archive = node_dir / "bundles" / self._bundle
         self.path = node_dir / "work" / order["job"]
         self._mark = self.path.with_name(self.path.name + ".ready")
@@ -92,7 +94,8 @@ class Workdir:
             return
         self._archive.parent.mkdir(parents=True, exist_ok=True)
         part = self._archive.with_name(f"{self._archive.name}.{self._generation}.part")
-        fetch(self._bundle, part)
+        if not (self._near and fetched(self._near, part) and _digest(part) == self._bundle):
+            fetch(self._bundle, part)
         got = _digest(part)
         if got != self._bundle:
             part.unlink()

@@ -14,6 +14,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any, Final
 
+from dsched.scheduler.core.effect import TellStart
 from dsched.scheduler.core.message import (
     AgentHello,
     CheckpointSaved,
@@ -77,6 +78,7 @@ class Desk:
 
     `address` and `pin`: where nodes call in, and the SHA-256 of the certificate that answers there, if one does.
     `checkpoints`: from a job and a provider to the place where it saves there. `probed`: providers whose GPUs are real.
+    `shelf`: from a provider and a bundle's hash to a link near its machines, or "".
     """
 
     def __init__(
@@ -88,10 +90,11 @@ class Desk:
         checkpoints: Callable[[str, str], str],
         pin: str = "",
         probed: Collection[str] = (),
+        shelf: Callable[[str, str], str] = lambda _provider, _sha256: "",
     ) -> None:
         self._loop, self._key = loop, key
         self._address, self._pin = address, pin
-        self._scribe = Scribe(lambda: loop.state, self._address_of, checkpoints, probed)
+        self._scribe = Scribe(lambda: loop.state, self._address_of, checkpoints, probed, shelf)
         self._seats: dict[str, Seat] = {}
         self._paces = Paces()
         self._shared: set[str] = set()  # launches on whose machines ranks have begun: their secret is known to users
@@ -101,6 +104,8 @@ class Desk:
 
     def user_data(self, intent: Intent) -> UserData:
         """The same bytes for every repeat of the launch."""
+        if job := self._loop.state.jobs.get(intent.job):
+            self._scribe.bundle_link(intent.provider, job)  # there when the machines are
         data = UserData(
             cluster=self._loop.state.cluster,
             token=intent.id,

@@ -18,7 +18,7 @@ Tell = TellStart | TellStop | TellCheckpoint | TellLeave
 
 
 class Scribe:
-    """`address`: of a node, as its peers find it, or "". `checkpoints` and `probed`: see Desk."""
+    """`address`: of a node, as its peers find it, or "". `checkpoints`, `probed` and `shelf`: see Desk."""
 
     def __init__(
         self,
@@ -26,9 +26,14 @@ class Scribe:
         address: Callable[[str], str],
         checkpoints: Callable[[str, str], str],
         probed: Collection[str],
+        shelf: Callable[[str, str], str] = lambda _provider, _sha256: "",
     ) -> None:
         self._state, self._address = state, address
-        self._checkpoints, self._probed = checkpoints, probed
+        self._checkpoints, self._probed, self._shelf = checkpoints, probed, shelf
+
+    def bundle_link(self, provider: str, job: Job) -> str:
+        """Where a node of this provider finds the workdir, beside the daemon. To ask for it has it put there."""
+        return self._shelf(provider, job.spec.bundle) if job.spec.bundle else ""
 
     def order(self, effect: Tell, seq: int) -> Order | None:
         match effect:
@@ -69,6 +74,8 @@ class Scribe:
             drain_ms=spec.drain,
             hang_ms=spec.hang,
         )
+        if link := self.bundle_link(node.pool.provider, job):
+            start["bundle_link"] = link
         if spec.image:
             start["image"] = spec.image
         if gpus := self._gpus(node):

@@ -84,6 +84,7 @@ class Start(TypedDict):
     env: dict[str, str]  # the user's
     secrets: dict[str, str]  # variable -> reference, resolved on the node
     bundle: str  # sha256 or ""
+    bundle_link: NotRequired[str]  # where it may also be had, near the machine; else, and when that fails, here
     ranks: list[int]  # global ranks that live on this node
     world_size: int
     master_addr: str
