@@ -165,9 +165,10 @@ def _waited(draft: Draft, job: Job) -> bool:
 def _make_room(draft: Draft, job: Job, lower: Sequence[Victim]) -> bool:
     state, policy, now = draft.state, draft.policy, draft.now
     question = ask(state, [job], policy, now)
-    if plan(question, policy, now=now, rng=draft.rng).placements:
-        return False  # ordinary capacity can be had
-    for room in rooms(job, question, policy, now, lower)[:SETS]:
+    found = rooms(job, question, policy, now, lower)
+    if not found or plan(question, policy, now=now, rng=draft.rng).placements:
+        return False  # nobody can make room, or ordinary capacity can be had
+    for room in found[:SETS]:
         nodes = tuple(name for victim in room.victims for name in victim.nodes)
         with_them = replace(question, idle=_more(question.idle, room.pool, nodes))
         placements = plan(with_them, policy, now=now, rng=draft.rng).placements

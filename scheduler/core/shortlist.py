@@ -122,7 +122,8 @@ class Field:
         self.question, self.policy, self.now = question, policy, now
         self.reference = reference or rank.reference(need, question)
         self.entries: dict[str, Entry] = {}
-        self.refused: list[Line] = []
+        self._refused: list[tuple[Offer, Refusal]] = []
+        self._told: list[Line] | None = None
         self.report: Report | None = None  # shared by all jobs of the class once nothing is left
         sizes: dict[str, range | Refusal] = {}  # of each shape; offers are many, shapes are few
         for id, offer in sorted(question.offers.items()):
@@ -130,6 +131,13 @@ class Field:
                 sizes[offer.shape.name] = self._sizes(offer)
             self._enter(id, offer, sizes[offer.shape.name])
         self._open = list(self.entries.values())
+
+    @property
+    def refused(self) -> list[Line]:
+        """A line for each offer that cannot serve the need, written when somebody asks: most decisions are not told."""
+        if self._told is None:
+            self._told = [_line(offer, self._hazard(offer), refusal) for offer, refusal in self._refused]
+        return self._told
 
     def exhausted(self, stock: Stock) -> bool:
         """Whether no entry can give even the smallest gang. Stock only falls, so within a pass this is final."""
@@ -142,8 +150,7 @@ class Field:
         return refusal or feasible.gang_sizes(self.need, offer.shape, self.policy.nodes_max)
 
     def _enter(self, id: str, offer: Offer, sizes: range | Refusal) -> None:
-        memory, now, policy = self.question.pools.get(id), self.now.market, self.policy
-        node_hazard = hazard.per_node(offer, memory, policy, now)
+        now, policy = self.now.market, self.policy
         refusal = (
             feasible.wrong_market(self.need, offer.pool)
             or feasible.wrong_place(self.places, offer.pool)
@@ -160,10 +167,13 @@ class Field:
             if refusal is None:
                 if self.need.price_max is not None and quote.price > 0:
                     sizes = range(sizes[0], min(sizes[-1], self.need.price_max // quote.price) + 1)
-                cooling = feasible.cooling(memory, now)
-                self.entries[id] = Entry(offer, quote.price, sizes, node_hazard, cooling)
+                cooling = feasible.cooling(self.question.pools.get(id), now)
+                self.entries[id] = Entry(offer, quote.price, sizes, self._hazard(offer), cooling)
         if refusal is not None:
-            self.refused.append(_line(offer, node_hazard, refusal))
+            self._refused.append((offer, refusal))
+
+    def _hazard(self, offer: Offer) -> float:
+        return hazard.per_node(offer, self.question.pools.get(offer.pool.id), self.policy, self.now.market)
 
 
 class Judged(NamedTuple):
