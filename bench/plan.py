@@ -1,12 +1,13 @@
 """How long one pass of the planner takes, beside a calibration loop that says how fast this machine is right now.
 
-    .venv/bin/python bench/plan.py
+    .venv/bin/python bench/plan.py [--solver]
 
 Every figure is the best of several runs: the machine is shared, and noise only ever adds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import sys
@@ -26,12 +27,15 @@ from dsched.scheduler.core.market import Market, Offer, Pool, Quote
 from dsched.scheduler.core.message import Message, OffersSeen, Place, Restarted, Submit, Tick
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.plan import Plan, plan
+from dsched.scheduler.core.proposal import pose
 from dsched.scheduler.core.report import to_wire
 from dsched.scheduler.core.snapshot import Attempt, Job, Node, State
 from dsched.scheduler.core.state import JobState, NodeState
 from dsched.scheduler.core.step import handle
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant, MicroUsdPerHour, Millis, Moment, price
+from dsched.scheduler.engine.propose import SOLVER
+from dsched.scheduler.engine.worker import Worker
 
 NOW = Moment(wall=Instant(0), market=Instant(0))
 RUNS = 5
@@ -238,7 +242,36 @@ def contest(count: int, offers: int, rounds: int) -> None:
     )
 
 
+def solver(count: int, offers: int) -> None:
+    """The process that improves on the greedy plan: its start, an answer, and what it takes of memory."""
+    policy = Policy(solver=Millis(2_000), placements_max=count)
+    question = Question(jobs=contention.jobs(count), offers=contention.market(offers))
+    posed = pose(question, policy, contention.NOW, plan(question, policy, now=contention.NOW, rng=random.Random(0)))
+    assert posed is not None, "these jobs compete"
+
+    async def ask() -> tuple[float, float, float]:
+        worker, times = Worker(SOLVER, patience=60.0), []
+        for _ in range(RUNS):
+            began = perf_counter()
+            await worker.ask(posed.puzzle)
+            times.append(perf_counter() - began)
+        assert worker.process is not None, "it has just answered"
+        status = Path(f"/proc/{worker.process.pid}/status").read_text()
+        await worker.close()
+        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        return times[0] * 1e3, min(times[1:]) * 1e3, int(peak) / 1024
+
+    start, answer, memory = asyncio.run(ask())
+    name = f"the solver on {count} jobs and {offers} offers"
+    print(f"{answer:9.1f} ms  {name}; {start:.0f} ms with the start of its process, which takes {memory:.0f} MiB")
+    gap = posed.greedy / posed.bound - 1
+    print(f"{gap:9.1%}     {name}: over everybody's best offer, before it is asked")
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--solver"]:
+        solver(40, 100)
+        return
     policy, dice = Policy(), random.Random(0)
 
     def ask(queue: tuple[Job, ...], offers: Mapping[str, Offer]) -> Callable[[], object]:
@@ -275,6 +308,7 @@ def main() -> None:
     drain(1_000, 50, 10_000)
     contest(1_000, 2_000, rounds=400)
     contest(10_000, 10_000, rounds=400)
+    solver(40, 100)
 
 
 if __name__ == "__main__":

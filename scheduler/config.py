@@ -20,6 +20,8 @@ from dsched.scheduler.held import read as read_hold
 
 FILE: Final = "config.toml"
 DEADLINE_POLICY: Final = "slack"
+SOLVER_MARKET: Final = 30.0  # market seconds: a price step comes every few minutes, and waiting is paid in finish times
+SOLVER_LEAST: Final = 0.25  # wall: a small puzzle takes 0.1 s, the start of its process 0.5 s once
 
 
 class ConfigError(Exception):
@@ -46,7 +48,7 @@ class Config:
     """What our accounts may run: globs over "provider/region/shape/market" -> "768 vcpus", "64 gpus" or "8 nodes"."""
     held: tuple[Mapping[str, Any], ...] = ()
     """Reservations, blocks and commitments: [[held]] with pool, count, price, from, until; see core/hold.py."""
-    solver_seconds: float = 0.0  # so long jobs wait for a better plan than the greedy one, by HiGHS; 0: none is made
+    solver_seconds: float = 2.0  # so long jobs that compete wait for a better plan, by HiGHS; 0: never; see `solver`
     policy: str = DEADLINE_POLICY  # what decides for jobs with a deadline; the safety net is always around it
     record: Path | None = None  # all that the core is told, to run it again: dsched simulate --replay
     alerts: tuple[str, ...] = ()  # channels: webhook+https://host/path#secret, or an Apprise URL
@@ -87,7 +89,9 @@ class Config:
 
     @property
     def solver(self) -> Millis:
-        return _ms(self.solver_seconds)
+        """Wall. At most half a minute of market time; where that is less than an answer takes, nobody waits for one."""
+        seconds = min(self.solver_seconds, SOLVER_MARKET / self.scale)
+        return _ms(seconds if seconds >= SOLVER_LEAST else 0.0)
 
     @property
     def write(self) -> Millis:

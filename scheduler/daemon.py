@@ -192,6 +192,8 @@ class Daemon:
             "market_journal_dropped": self.market.dropped,
             "outlooks_made": self.foreseer.made,
             "outlooks_failed": self.foreseer.failed,
+            "puzzles_solved": self.proposer.made,
+            "puzzles_failed": self.proposer.failed,
         }
         figures = {"store_backlog": store.backlog, "store_commits": store.commits, "core_faults": self.loop.faults}
         return {name: float(value) for name, value in (figures | market).items()}

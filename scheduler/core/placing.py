@@ -104,18 +104,19 @@ def _plan(draft: Draft, jobs: list[Job], *, heir: str = "") -> None:
     answer = proposal.better(draft, question, plan(question, draft.policy, now=draft.now, rng=draft.rng))
     if answer is None:
         return  # a better plan may come
+    best, told = answer
     decided, tried = set(), set()
-    for chosen in answer.placements:
+    for chosen in best.placements:
         decided.add(chosen.job)
         if chosen.buy and doubted(state, chosen.pool.id):
             if chosen.pool.id in tried:
                 continue  # the next pass offers it the other pools
             tried.add(chosen.pool.id)
-        take(draft, state.jobs[chosen.job], chosen, answer.reports[chosen.job])
+        take(draft, state.jobs[chosen.job], chosen, best.reports[chosen.job], told)
     for job in jobs:
-        if job.id not in decided and not answer.more:
-            _blocked(draft, job, answer.reports.get(job.id))
-    state.dirty = state.dirty or answer.more or (bool(decided) and bool(state.waiting or state.moving))
+        if job.id not in decided and not best.more:
+            _blocked(draft, job, best.reports.get(job.id))
+    state.dirty = state.dirty or best.more or (bool(decided) and bool(state.waiting or state.moving))
 
 
 def dry_run(

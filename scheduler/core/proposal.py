@@ -1,19 +1,20 @@
 """Better plans than the greedy one, from a solver in a process of its own, which may be late, wrong or dead.
 
-The greedy pass decides job by job, so an early job may take what a later one needs more. Where the pass costs more than
-the sum of everybody's best offer allows, that bound tells by how much at most; a `Puzzle` of the same jobs and the best
-offers of each goes out, and a choice comes in. It is taken only for the very question it was made for (the puzzle's id
-is a digest of its rows), if the checker finds nothing wrong with it and it saves `solver_margin`. The same jobs are
-placed in either case; until the answer, for `Policy.solver` at most, they wait; then the greedy plan is carried out.
+The greedy pass decides job by job, so an early job may take what a later one needs more. Where jobs that differ use up
+something finite, and the pass costs more than the sum of everybody's best offer allows, that bound tells by how much at
+most; a `Puzzle` of the same jobs and the best offers of each goes out, and a choice comes in. It is taken only for the
+question it was made for (the puzzle's id is a digest of its jobs, offers, prices and capacities), if at today's costs
+it saves `solver_margin` and the checker finds nothing wrong with it. The same jobs are placed in either case; until the
+answer, for `Policy.solver` at most, they wait; then the greedy plan is carried out. One job alone never waits.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dsched.scheduler.core.draft import Draft
 from dsched.scheduler.core.effect import Propose, WakeAt
@@ -26,9 +27,11 @@ from dsched.scheduler.core.shortlist import Judged, Stock, Tier
 from dsched.scheduler.core.snapshot import Job
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import Instant, Moment
+from dsched.scheduler.core.work import work_left
 
 BEST: Final = 8  # offers of each job: beyond them a cheaper plan is hardly ever found
 JOBS: Final = 200  # in one puzzle: more are solved too late to be of use
+LOOKS: Final = 5_000  # jobs x offers, judged in 10 us each: above that a pass would wait too long for its own puzzle
 
 
 class Candidate(NamedTuple):
@@ -66,7 +69,7 @@ def pose(question: Question, policy: Policy, now: Moment, greedy: Plan) -> Posed
     jobs = [job for job in question.jobs if job.id in chosen]
     if not 2 <= len(jobs) <= JOBS or len({job.spec.priority for job in jobs}) > 1 or greedy.more:
         return None
-    if any(job.state is not JobState.QUEUED for job in jobs):
+    if any(job.state is not JobState.QUEUED for job in jobs) or not _contended(question, jobs, greedy):
         return None
     queue, spent, bound = Queue(question, policy, now), 0.0, 0.0
     found: list[Candidate] = []
@@ -81,10 +84,44 @@ def pose(question: Question, policy: Policy, now: Moment, greedy: Plan) -> Posed
             _use(uses, queue.stock, job, one, len(found))
             found.append(Candidate(number, one.line.offer, costs[one.line.offer]))
     limits = tuple(Limit(_most(kind, queue.stock), tuple(used)) for kind, used in uses.items())
-    rows = ([(job.id, job.generation) for job in jobs], found, limits, sorted(question.idle.items()))
-    id = blake2b(repr(rows).encode(), digest_size=8).hexdigest()
-    puzzle = Puzzle(id=id, jobs=tuple(job.id for job in jobs), candidates=tuple(found), limits=limits)
+    puzzle = Puzzle(
+        id=_digest(question, jobs, found), jobs=tuple(job.id for job in jobs), candidates=tuple(found), limits=limits
+    )
     return Posed(puzzle, spent, bound)
+
+
+def _contended(question: Question, jobs: Sequence[Job], greedy: Plan) -> bool:
+    """Whether the jobs get in each other's way, and it matters which of them yields."""
+    if len(jobs) * len(question.offers) > LOOKS or len({_alike(job, question) for job in jobs}) < 2:
+        return False
+    if question.quotas or any(question.room.get(job.spec.budget) is not None for job in jobs):
+        return True
+    bought: Counter[str] = Counter()
+    for placed in greedy.placements:
+        bought[placed.pool.id] += placed.buy
+    largest = max(placed.nodes for placed in greedy.placements)
+    free = ((question.offers[pool].free, count) for pool, count in bought.items())
+    return any(has is not None and has - count < largest for has, count in free)
+
+
+def _alike(job: Job, question: Question) -> tuple[object, ...]:
+    """Equal for jobs that could change places without anybody noticing."""
+    spec = job.spec
+    return spec.need, job.places, job.avoid, spec.checkpoint.every, spec.drain, spec.budget, work_left(job, question)
+
+
+def _digest(question: Question, jobs: Sequence[Job], found: Sequence[Candidate]) -> str:
+    """Of what a choice is a choice of. Costs and budgets move with every second: they are judged when it comes."""
+    offers = question.offers
+    pools = sorted({one.pool for one in found})
+    rows = (
+        [(job.id, job.generation) for job in jobs],
+        sorted((one.job, one.pool) for one in found),
+        [(pool, quote.price if (quote := offers[pool].quote) else None, offers[pool].free) for pool in pools],
+        sorted(question.idle.items()),
+        [one.left for one in question.quotas],
+    )
+    return blake2b(repr(rows).encode(), digest_size=8).hexdigest()
 
 
 def _best(queue: Queue, job: Job, chosen: str) -> list[Judged]:
@@ -146,17 +183,24 @@ def rearranged(question: Question, policy: Policy, now: Moment, greedy: Plan, ch
 # -- in the core's loop ---------------------------------------------------------------------------------------------
 
 
-def better(draft: Draft, question: Question, greedy: Plan) -> Plan | None:
+class Better(NamedTuple):
+    """The plan to carry out."""
+
+    plan: Plan
+    told: Mapping[str, Any]  # what is stored with each decision: where it is not the greedy plan, what that saves
+
+
+def better(draft: Draft, question: Question, greedy: Plan) -> Better | None:
     """The plan to carry out: the greedy one unless a better one is there. None: an answer is worth waiting for."""
     state, policy, now = draft.state, draft.policy, draft.now
     posed = pose(question, policy, now, greedy) if policy.solver else None
     if posed is None or posed.greedy - posed.bound <= policy.solver_margin * posed.greedy:
-        return _decided(draft, greedy)
+        return _decided(draft, Better(greedy, {}))
     choice = state.proposals.get(posed.puzzle.id)
     if choice is not None:
         return _decided(draft, _taken(posed, question, policy, now, greedy, choice))
     if any(state.pondered.get(id, now.wall + 1) <= now.wall for id in posed.puzzle.jobs):
-        return _decided(draft, greedy)  # late, or dead, or the world changes faster than it is solved
+        return _decided(draft, Better(greedy, {}))  # late, or dead, or the world changes faster than it is solved
     until = Instant(now.wall + policy.solver)
     for id in posed.puzzle.jobs:
         draft.learn(state.pondered, id, state.pondered.get(id, until))
@@ -170,19 +214,25 @@ def better(draft: Draft, question: Question, greedy: Plan) -> Plan | None:
 
 def _taken(
     posed: Posed, question: Question, policy: Policy, now: Moment, greedy: Plan, choice: Sequence[tuple[str, str]]
-) -> Plan:
+) -> Better:
+    """The plan of the choice, if it is one, is worth it and is right; else the greedy one."""
     costs = {(posed.puzzle.jobs[one.job], one.pool): one.cost for one in posed.puzzle.candidates}
-    if {job for job, _ in choice} != set(posed.puzzle.jobs) or any(one not in costs for one in choice):
-        return greedy
-    if posed.greedy - sum(costs[one] for one in choice) <= policy.solver_margin * posed.greedy:
-        return greedy
-    return rearranged(question, policy, now, greedy, dict(choice)) or greedy
+    whole = {job for job, _ in choice} == set(posed.puzzle.jobs) and len(choice) == len(posed.puzzle.jobs)
+    if not whole or any(one not in costs for one in choice):
+        return Better(greedy, {})
+    saved = posed.greedy - sum(costs[one] for one in choice)
+    if saved <= policy.solver_margin * posed.greedy:
+        return Better(greedy, {})
+    plan = rearranged(question, policy, now, greedy, dict(choice))
+    if plan is None:
+        return Better(greedy, {})
+    return Better(plan, {"together": {"jobs": len(posed.puzzle.jobs), "saves": round(saved / posed.greedy, 4)}})
 
 
-def _decided(draft: Draft, plan: Plan) -> Plan:
-    for placed in plan.placements:
+def _decided(draft: Draft, better: Better) -> Better:
+    for placed in better.plan.placements:
         draft.learn(draft.state.pondered, placed.job, None)
-    return plan
+    return better
 
 
 def proposed(draft: Draft, message: Proposed) -> None:

@@ -31,13 +31,19 @@ def take(draft: Draft, job: Job, chosen: Placement, why: report.Report, more: Ma
         draft.do(CallLaunch(intent=intent.id))
     fact = JobFact.PLACE if job.state is JobState.QUEUED else None
     following = (*chosen.reuse, *bought)
-    where = f"{chosen.nodes} x {chosen.pool.id}"
-    job = draft.job(job, "placed", fact, *changes, why=f"placed on {where}", next_nodes=following, decision=decision.id)
+    where = f"placed on {chosen.nodes} x {chosen.pool.id}{_together(more or {})}"
+    job = draft.job(job, "placed", fact, *changes, why=where, next_nodes=following, decision=decision.id)
     for name in chosen.reuse:
         assign(draft, draft.state.nodes[name], job.id)
     draft.state.unblock(queue_class(job))
     lifecycle.try_start(draft, job)
     move_when_ready(draft, draft.state.jobs[job.id])
+
+
+def _together(more: Mapping[str, Any]) -> str:
+    """For the event, where a solver's plan was better than the greedy one."""
+    found = more.get("together")
+    return f"; {found['jobs']} jobs together, which saves {found['saves']:.0%}" if found else ""
 
 
 def move_when_ready(draft: Draft, job: Job) -> None:

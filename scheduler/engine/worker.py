@@ -9,6 +9,7 @@ Seconds of arithmetic would hold up everybody in the daemon's loop. Both ends of
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import pickle
 import struct
@@ -29,11 +30,12 @@ FAULTS: Final = (
 class Worker:
     """The daemon's end. The process starts with the first question, anew after a fault, and ends with its parent."""
 
-    def __init__(self, command: Sequence[str], *, patience: float) -> None:
-        """`patience`: seconds for one question, the start of the process included."""
+    def __init__(self, command: Sequence[str], *, patience: float, idle: float = math.inf) -> None:
+        """`patience`: seconds for one question, the start of the process included. `idle`: it ends after so many."""
         self.process: asyncio.subprocess.Process | None = None
-        self._command, self._patience = command, patience
+        self._command, self._patience, self._idle = command, patience, idle
         self._turn = asyncio.Lock()
+        self._rest: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
@@ -44,7 +46,9 @@ class Worker:
         async with self._turn:
             try:
                 async with asyncio.timeout(self._patience):
-                    return await self._answer(pickle.dumps(question))
+                    answer = await self._answer(pickle.dumps(question))
+                self._rest_soon()
+                return answer
             except FAULTS:
                 await self.close()
                 raise
@@ -57,6 +61,17 @@ class Worker:
         process = self._kill()
         if process is not None:
             await process.wait()
+
+    def _rest_soon(self) -> None:
+        """What is not asked any more gives its memory back."""
+        if self._rest is not None:
+            self._rest.cancel()
+        if self._idle < math.inf:
+            self._rest = asyncio.get_running_loop().call_later(self._idle, self._rest_now)
+
+    def _rest_now(self) -> None:
+        if not self.busy:
+            self._kill()  # the event loop's child watcher reaps it
 
     def _kill(self) -> asyncio.subprocess.Process | None:
         process, self.process = self.process, None

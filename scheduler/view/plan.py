@@ -37,6 +37,11 @@ def plan_text(
         text += [*table(shown, lines, now, width=width, colour=colour), ""]
     mark = paint("▶", "good", colour=colour) if plan["chosen"] else paint("✗", "bad", colour=colour)
     text.append(f"{mark} {show(plan['summary'], 500)}")
+    if together := plan.get("together"):
+        others = f"{together['jobs'] - 1} other{'s' if together['jobs'] > 2 else ''}"
+        text.append(
+            f"  chosen together with {others}: that costs {together['saves']:.0%} less than deciding one by one"
+        )
     if told := plan.get("deadline"):
         text += deadline_text(told, now)
     text += _rest(plan, len(lines))

@@ -206,10 +206,18 @@ class Plan(TypedDict):
     summary: str  # one sentence
     lines: list[Line]  # chosen first, then by expected cost, then the refused
     refused: dict[str, int]  # code -> count
+    together: NotRequired[Together]  # a solver's plan of several jobs was better than deciding one by one
     kept: NotRequired[Kept]  # of a large market: `lines` holds the best only, `refused` counts all
     now: NotRequired[Plan]  # with `whole`: the same question asked again now, about every offer
     deadline: NotRequired[Deadline]  # of jobs with a deadline and known work
     what_if: NotRequired[WhatIf]  # where changes were to be tried
+
+
+class Together(TypedDict):
+    """Jobs that were placed in one choice, and the share of the cost that it saves over deciding one by one."""
+
+    jobs: int
+    saves: float
 
 
 class Kept(TypedDict):

@@ -10,12 +10,13 @@ from dsched.scheduler.core.check import check
 from dsched.scheduler.core.effect import CallLaunch, Propose
 from dsched.scheduler.core.job import Need
 from dsched.scheduler.core.market import Market
-from dsched.scheduler.core.message import Proposed, Tick
+from dsched.scheduler.core.message import Proposed, SetBudget, Tick
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.proposal import Puzzle, pose, rearranged
 from dsched.scheduler.core.state import JobState
-from dsched.scheduler.core.units import HOUR, Millis, price
+from dsched.scheduler.core.units import HOUR, Millis, price, usd
 from dsched.scheduler.engine.solver import solve as with_highs
+from dsched.scheduler.view.plan import plan_text
 from tests.support.question import NOW, ask, hours, job, offer, solve
 from tests.support.stage import Stage, spec
 from tests.support.stage import offer as on_stage
@@ -164,3 +165,56 @@ def test_an_answer_nobody_asked_for_changes_nothing() -> None:
     play.tell(Tick())
     assert play.state.proposals == {}
     assert {play.job(name).state for name in ("j1", "j2")} == {JobState.STARTING}
+
+
+# -- told ----------------------------------------------------------------------------------------------------------
+
+
+def test_decision_and_event_tell_that_the_better_plan_was_taken() -> None:
+    play = stage()
+    puzzle = posed(play)
+    play.tell(Proposed(id=puzzle.id, choice=with_highs(puzzle)))
+    placed = [event for event in play.events if event.kind == "job.placed"]
+    assert len(placed) == 2
+    for event in placed:
+        assert "2 jobs together, which saves 74%" in event.why
+        (decision,) = [change for change in event.changes if change.table == "decision"]
+        assert decision.fields["report"]["together"] == {"jobs": 2, "saves": 0.7375}
+        assert "together with 1 other" in "\n".join(
+            plan_text(decision.fields["report"], play.now, width=None, colour=False)
+        )
+
+
+def test_the_greedy_plan_says_nothing_of_it() -> None:
+    play = stage(solver=0)
+    assert all("together" not in event.why for event in play.events)
+
+
+def test_time_that_passes_and_money_that_is_spent_make_no_other_question() -> None:
+    """Costs and room move while a puzzle is solved; the answer is still an answer."""
+    play = stage()
+    puzzle = posed(play)
+    play.tell(SetBudget(name="default", limit=usd(100_000)))
+    play.wait(200)
+    play.tell(Proposed(id=puzzle.id, choice=with_highs(puzzle)))
+    assert zones(play) == ["j1:b", "j2:a"]
+
+
+def test_jobs_that_are_all_alike_never_wait() -> None:
+    play = Stage()
+    play.policy = replace(play.policy, solver=Millis(2_000))
+    for name in ("one", "two"):
+        play.submit(replace(spec(name), duration=Millis(10 * HOUR)))
+    see(play)
+    assert len(play.state.nodes) == 2
+
+
+def test_jobs_that_do_not_compete_never_wait() -> None:
+    play = Stage()
+    play.policy = replace(play.policy, solver=Millis(2_000))
+    for name, hours_ in (("one", 10), ("two", 20)):
+        play.submit(replace(spec(name), duration=Millis(hours_ * HOUR)))
+    play.offers(
+        *(on_stage(zone, dollars, market=Market.ON_DEMAND, free=8) for zone, dollars in (("a", 10.0), ("b", 70.0)))
+    )
+    assert len(play.state.nodes) == 2

@@ -109,7 +109,7 @@ class Briefs:
         among = np.flatnonzero(able) if able.any() else np.arange(len(rows))
         if len(among) > KEPT:
             among = among[np.argpartition(cost[among], KEPT)[:KEPT]]
-        found = rows[among[np.argsort(cost[among], kind="stable")]].tolist()
+        found: list[int] = rows[among[np.argsort(cost[among], kind="stable")]].tolist()
         if pick is None:
             return found
         return [pick.row, *(row for row in found if row != pick.row)][:KEPT]
