@@ -34,6 +34,7 @@ SECTIONS: Final[dict[str, tuple[list[str], list[str] | None]]] = {
     "plan": ([], None),
     "agent": (["12"], None),
     "checkpoint": (["--rounds", "3", "--starts", "3"], None),
+    "training": ([], None),
     "cli": ([], []),
     "api": (["2"], ["0.5"]),
     "aws": ([], None),

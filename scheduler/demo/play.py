@@ -68,12 +68,15 @@ def play(settings: Settings, tell: Tell) -> Record:
     straight = settings.folder / "straight"
     with daemon_process(settings, state) as daemon, straight_run(settings, straight):
         client = connect(state, daemon)
-        name = _submit(client, settings)
-        tell(f"submitted {name}: {settings.steps} steps of a small decoder")
-        record = _watch(client, LocalProvider(state / "cloud" / "cloud.sock"), name, settings, tell, began)
+        cloud = LocalProvider(state / "cloud" / "cloud.sock")
+        try:
+            name = _submit(client, settings)
+            tell(f"submitted {name}: {settings.steps} steps of a small decoder")
+            record = _watch(client, cloud, name, settings, tell, began)
+        finally:  # it outlives the daemon on purpose
+            asyncio.run(cloud.shutdown())
         record.straight = straight.as_uri()
         record.checkpoints = (state / "checkpoints" / name).as_uri()
-        asyncio.run(LocalProvider(state / "cloud" / "cloud.sock").shutdown())
     record.left_over = node_processes(state)
     return record
 
@@ -114,7 +117,8 @@ def straight_run(settings: Settings, folder: Path) -> Iterator[None]:
 
 
 def train(settings: Settings) -> list[str]:
-    return [sys.executable, "-m", "dsched.jobs.train", "--steps", str(settings.steps), "--seed", str(settings.seed)]
+    steps = ["--steps", str(settings.steps), "--seed", str(settings.seed)]
+    return [sys.executable, "-m", "dsched.jobs.train", *steps, "--shards", "2", "--rows", "2"]
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
