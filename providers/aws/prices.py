@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
@@ -40,15 +41,20 @@ async def spot_history(
 
     It repeats the price in force at the beginning; that is told as of then.
     """
-    steps = [
-        (
-            Pool("aws", region, zones.of(row), row["InstanceType"], Market.SPOT),
-            Quote(price=price(row["SpotPrice"]), at=max(since, instant(row["Timestamp"])), source=SPOT),
-        )
-        for row in await _history(account, region, shapes, since, until)
-        if instant(row["Timestamp"]) < until
-    ]
-    return sorted(steps, key=lambda step: (step[1].at, step[0]))
+    rows = await _history(account, region, shapes, since, until)
+
+    def steps() -> list[tuple[Pool, Quote]]:
+        found = [
+            (
+                Pool("aws", region, zones.of(row), row["InstanceType"], Market.SPOT),
+                Quote(price=price(row["SpotPrice"]), at=max(since, instant(row["Timestamp"])), source=SPOT),
+            )
+            for row in rows
+            if instant(row["Timestamp"]) < until
+        ]
+        return sorted(found, key=lambda step: (step[1].at, step[0]))
+
+    return await asyncio.to_thread(steps)  # tens of thousands of rows in a week of many shapes
 
 
 async def _history(

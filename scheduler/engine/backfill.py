@@ -39,7 +39,7 @@ Step = tuple[Pool, Quote]
 
 @dataclass(slots=True)
 class Backfill:
-    """`told` hears the newest span of each part: prices that a history of the last day is drawn from."""
+    """`told` hears, in a thread, the newest span of each part: what a history of the last day is drawn from."""
 
     journal: Path
     providers: Mapping[str, Provider]
@@ -97,11 +97,11 @@ class Backfill:
                 part.missing.clear()  # asked again at the next start
             return False
         newest = end == part.until
-        await asyncio.to_thread(part.write, begin, end, encoded(sightings(steps[-LINES_MAX:], end)))
+        await asyncio.to_thread(part.write, begin, end, steps[-LINES_MAX:])
         part.missing.pop()
         self.fault = ""
         if newest:
-            self.told(steps[-LINES_MAX:])
+            await asyncio.to_thread(self.told, steps[-LINES_MAX:])
         await asyncio.sleep(PAUSE_S)
         return True
 
@@ -130,11 +130,11 @@ class _Part:
             self.missing.insert(0, (begin, end))
             end = begin
 
-    def write(self, begin: Instant, end: Instant, text: bytes) -> None:
+    def write(self, begin: Instant, end: Instant, steps: Sequence[Step]) -> None:
         """Blocking. Raises OSError."""
         path = self.folder / f"{begin}-{end}.jsonl"
         rough = path.with_suffix(".part")
-        rough.write_bytes(text)
+        rough.write_bytes(encoded(sightings(steps, end)))
         os.replace(rough, path)
 
 

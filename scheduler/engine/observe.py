@@ -81,7 +81,8 @@ class Observer:
         """Ask for all now: used once at start, so that the first plan sees a market and what may be had of it."""
         await self._ask_prices()
         await self._ask_nodes()
-        await self._ask_limits()
+        if not self.fault:  # who does not answer is not waited for a third time
+            await self._ask_limits()
 
     async def _watch_nodes(self) -> None:
         while True:
