@@ -180,7 +180,6 @@ class Deadline(TypedDict):
     policy: str  # that decided
     rule: str  # that is set
     target: str | None  # an option; None: it waits
-    fallbacks: list[str]
     revisit: int  # ms: asked again
     slack_s: float
     slack_price: float | None  # $ per hour of slack

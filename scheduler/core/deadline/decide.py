@@ -19,7 +19,6 @@ from dsched.scheduler.core.deadline.view import (
     Decision,
     Explain,
     Observation,
-    Option,
 )
 
 SLACK_STEP: Final = 1800.0  # s
@@ -38,7 +37,6 @@ def decide(policy: DeadlinePolicy, observation: Observation) -> Decision:
     slack = job.deadline - observation.now - job.left - job.warm_in
     return Decision(
         target=target,
-        fallbacks=_fallbacks(observation, costs, target),
         revisit_at=float(answer.revisit[0]),
         why=Explain(
             policy=policy.name,
@@ -98,19 +96,3 @@ def batch(observation: Observation) -> Batch:
         outlook=observation.outlook,
         proved=np.array([job.proved]),
     )
-
-
-def _fallbacks(observation: Observation, costs: dict[str, float], target: str | None) -> tuple[str, ...]:
-    """What to try if the launch fails: the others by cost; by price where the policy values nothing."""
-    if target is None or target == observation.job.running:
-        return ()
-    open_ = [o for o in observation.options if o.up is not False and o.id not in (target, observation.job.running)]
-    wanted = next(o for o in observation.options if o.id == target)
-    open_.sort(key=lambda option: (_cost(option, costs, wanted), option.id))
-    return tuple(option.id for option in open_)
-
-
-def _cost(option: Option, costs: dict[str, float], wanted: Option) -> tuple[bool, float]:
-    cost = costs[option.id]
-    known = math.isfinite(cost)
-    return (option.market is not wanted.market and not known), cost if known else option.price / option.speed

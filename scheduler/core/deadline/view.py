@@ -56,7 +56,6 @@ class JobView:
     running: str | None = None  # the option that it runs on
     warm_in: float = 0.0  # s until the running option makes progress; 0: it does
     lost: str | None = None  # the region whose option was interrupted last
-    budget_left: float | None = None  # $
     proved: bool = True  # it tells its progress; else an interruption may take back all that `left` counts as done
 
 
@@ -80,7 +79,6 @@ class Explain:
     slack_price: float  # $ per hour of slack; nan where the policy has no such notion
     costs: dict[str, float]  # expected $ to the end by option id, and "" for idling; inf: not possible
     net: bool  # the safety net decided, not the policy
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +86,6 @@ class Decision:
     """Where the job should be now: `target` is an option's id, or None for nowhere. The one it runs on means stay."""
 
     target: str | None
-    fallbacks: tuple[str, ...]  # tried in this order if the launch fails
     revisit_at: float  # market s
     why: Explain
 

@@ -1,7 +1,6 @@
 """Every way to run one job now: one option per pool, feasible gang size and parallel layout.
 
     options(job, question, policy, now) -> tuple[Choice, ...]      what rank, report and the growth of gangs work with
-    view.option(choice) -> deadline.view.Option                    the same for a deadline policy (elastic/view.py)
     keep.with_own(question, state, job) -> Question                the job's own machines count as had (elastic/keep.py)
 
 `Choice.id` is "{pool id}*{nodes}": unique among the options of a job, stable over time, and read back by `parse`. The

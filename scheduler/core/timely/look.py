@@ -13,7 +13,6 @@ from dsched.scheduler.core import hazard
 from dsched.scheduler.core.deadline.view import JobView, Observation, Option
 from dsched.scheduler.core.elastic.keep import with_own
 from dsched.scheduler.core.elastic.options import Choice, options, paid
-from dsched.scheduler.core.elastic.view import option
 from dsched.scheduler.core.market import Market, Pool
 from dsched.scheduler.core.placement import Policy, Question
 from dsched.scheduler.core.progress import Standing, standing
@@ -137,15 +136,26 @@ def _option(state: State, choice: Choice, policy: Policy, now: Moment, rework: f
 
     Spot of which nobody tells whether it can be had is worth a try: a refusal costs seconds, and closes it for a while.
     """
-    made, delay = option(choice, policy), choice.changeover + rework
-    if choice.pool.market is not Market.SPOT:
-        return replace(made, changeover=delay, up=True if made.up is None else made.up, hazard=CALM)
-    streak = state.streaks.get(choice.pool.id)
-    up = made.up if made.up is not None else streak is None or streak.up or _closed_long(streak.since, policy, now)
+    pool = choice.pool
+    made = Option(
+        id=choice.id,
+        region=f"{pool.provider}/{pool.region}",
+        market=pool.market,
+        price=choice.price,
+        speed=choice.speed,
+        up=choice.up is not False,
+        hazard=CALM,
+        changeover=choice.changeover + rework,
+        egress=choice.egress,
+    )
+    if pool.market is not Market.SPOT:
+        return made
+    streak = state.streaks.get(pool.id)
+    up = choice.up if choice.up is not None else streak is None or streak.up or _closed_long(streak.since, policy, now)
     known = hazard.age(streak, now.market) if up or streak is None else now.market - streak.since
-    offer = state.offers.get(choice.pool.id)
-    factor = hazard.relative(offer, state.pools.get(choice.pool.id), streak, policy, now.market)
-    return replace(made, changeover=delay, up=up, age=max(0, known) / SECOND, hazard=factor)
+    offer = state.offers.get(pool.id)
+    factor = hazard.relative(offer, state.pools.get(pool.id), streak, policy, now.market)
+    return replace(made, up=up, age=max(0, known) / SECOND, hazard=factor)
 
 
 def _closed_long(since: Instant, policy: Policy, now: Moment) -> bool:

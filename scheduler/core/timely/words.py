@@ -12,7 +12,6 @@ from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.timely.rule import Terms
 from dsched.scheduler.core.units import SECOND
 
-FALLBACKS_KEPT: Final = 5
 WAITS: Final = "waits for cheaper capacity"
 DEAREST: Final = 10.0  # times what the dearest option costs: beyond that it is the price of being late, and no sum
 
@@ -83,7 +82,6 @@ def to_wire(seen: Observation, decision: Decision, terms: Terms, rule: str, outl
         "policy": why.policy,
         "rule": rule,
         "target": decision.target,
-        "fallbacks": list(decision.fallbacks[:FALLBACKS_KEPT]),
         "revisit": round(decision.revisit_at * SECOND),
         "slack_s": why.slack,
         "slack_price": slack_price(seen, decision),
