@@ -18,6 +18,7 @@ from typing import Final
 from dsched.jobs.agent import proc
 from dsched.jobs.agent.journal import note
 from dsched.jobs.agent.loop import Loop
+from dsched.jobs.agent.warm import Warmth
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NAME: Final = 15
@@ -39,6 +40,7 @@ def prctl(option: int, value: int | bytes) -> None:
 class Children:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
+        self.warm = Warmth()
         self._known: dict[int, Callable[[int], None]] = {}
         self.on_orphan: Callable[[int, int], None] = lambda _session, _code: None
         prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -51,8 +53,10 @@ class Children:
         """Start a shell command in `folder` as leader of its own session, SCHED_IDLE, `output` as stdout and stderr.
 
         `ended(code)` is called with its exit code (negative: signal) while its pid is still reserved. Raises OSError,
-        and ValueError for a NUL byte.
+        and ValueError for a NUL byte. A job with a warm zygote has its command forked from it.
         """
+        if (forked := self.warm.fork(command, folder, env, output)) is not None:
+            return self._open(*forked, ended)
         gate, key = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.posix_spawn(
@@ -71,6 +75,23 @@ class Children:
             os.close(gate)
             os.close(key)
         return pid
+
+    def _open(self, pid: int, gate: int, ended: Callable[[int], None]) -> int:
+        """Adopt an orphan that waits at its gate, and let it run."""
+        try:
+            self._known[pid] = ended
+            _lower(pid)
+            os.write(gate, b"\n")
+        finally:
+            os.close(gate)
+        return pid
+
+    def warm_up(self, command: str, folder: Path, env: Mapping[str, str]) -> None:
+        """Have the next generations of this job start warm, where it asks for that."""
+        zygote = self.warm.prepare(command, folder, env)
+        if zygote is not None:
+            self.adopt(zygote.pid, lambda _code: None)
+            _lower(zygote.pid)
 
     def adopt(self, pid: int, ended: Callable[[int], None]) -> None:
         """Hear of the end of a child that was started elsewhere."""

@@ -34,7 +34,7 @@ from dsched.jobs.agent.progress import Reports, Silence
 from dsched.jobs.agent.spool import Stream
 from dsched.jobs.agent.tap import Tap
 from dsched.jobs.agent.workdir import PrepareError, Workdir, environment
-from dsched.scheduler.wire.agent import EXIT_DONE, EXIT_SAVED, Exited, RankGroup, SetupFailed, Start
+from dsched.scheduler.wire.agent import EXIT_DONE, EXIT_SAVED, Exited, Fact, RankGroup, SetupFailed, Start
 
 State = Literal["starting", "running", "stopping", "exited"]
 Over = Exited | SetupFailed
@@ -120,7 +120,7 @@ class Group:
             host.sockets() / str(next(_number)),
             self.job,
             self.generation,
-            tell=host.tell,
+            tell=self._told,
             say=self._say,
         )
         if order.get("image"):
@@ -139,6 +139,11 @@ class Group:
             "MASTER_ADDR": order["master_addr"],
             "MASTER_PORT": str(order["master_port"]),
         }
+
+    def _told(self, fact: Fact) -> None:
+        if fact["kind"] == "progress" and fact.get("first") and self._container is None:
+            self._host.children.warm_up(self.order["run"], self._workdir.path, self._env)
+        self._host.tell(fact)
 
     def _shell(self, command: str, env: dict[str, str]) -> str:
         return command if self._container is None else self._container.command(command, env, self._workdir.path)

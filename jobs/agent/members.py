@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dsched.jobs.agent import proc
 from dsched.jobs.agent.guard import MARK
 from dsched.jobs.agent.host import Host
+from dsched.jobs.agent.warm import GENERATION as WARM
 
 
 def members(
@@ -31,7 +32,7 @@ def members(
             told = proc.marks(pid, (MARK, "DSCHED_JOB", "DSCHED_GENERATION"))
             marked = told.get(MARK) == host.mark
             hidden = not marked and row.ppid == ours
-            its = (told.get("DSCHED_JOB"), told.get("DSCHED_GENERATION")) == (job, str(generation))
+            its = told.get("DSCHED_JOB") == job and told.get("DSCHED_GENERATION") in (str(generation), WARM)
             if hidden or (its and (marked or pid in below)):
                 found.append(pid)
     return found

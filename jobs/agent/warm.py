@@ -17,7 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from dsched.jobs.agent.journal import note
+
 VARIABLE: Final = "DSCHED_WARM"
+GENERATION: Final = "warm"  # in the environment of the zygote, and so of all that its ranks start
 FORK_S: Final = 5.0  # a fork takes some milliseconds; a machine that swaps takes longer, and longer than that is lost
 ANSWER_MAX: Final = 4_096
 _SHELL: Final = frozenset("|&;<>()$`\\\"'*?[]#~=%!{}\n")  # beyond plain words it is the shell's business
@@ -33,9 +36,9 @@ class Zygote:
         with theirs:
             theirs.set_inheritable(True)
             nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-            command = [python, "-m", "dsched.jobs.runtime.zygote", str(theirs.fileno()), module]
+            command = [python, "-m", "dsched.jobs.runtime.zygote", str(theirs.fileno()), str(folder), module]
             self.pid = os.posix_spawnp(python, command, dict(env), file_actions=[nothing], setsid=True, setsigmask=[])
-        self.folder = folder
+        self.python, self.folder = python, folder
 
     @property
     def ready(self) -> bool:
@@ -78,6 +81,46 @@ class Zygote:
         self._control.close()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+
+class Warmth:
+    """The zygote of this node: one, of the job that asked for it last."""
+
+    def __init__(self) -> None:
+        self._zygote: Zygote | None = None
+        self._job = ""
+
+    def prepare(self, command: str, folder: Path, env: Mapping[str, str]) -> Zygote | None:
+        """Start a zygote for this job where it asks for one and has none; it is a new child of this process."""
+        words, job = plain(command), env.get("DSCHED_JOB", "")
+        if not env.get(VARIABLE) or words is None or (self._zygote is not None and self._job == job):
+            return None
+        self.close()
+        try:
+            self._zygote = Zygote(words[0], env[VARIABLE], folder, {**env, "DSCHED_GENERATION": GENERATION})
+        except (OSError, ValueError) as e:
+            note("warm.unable", job=job, error=str(e))
+        self._job = job
+        return self._zygote
+
+    def fork(self, command: str, folder: Path, env: Mapping[str, str], output: int) -> tuple[int, int] | None:
+        """(pid, gate) of a rank; None: start it cold."""
+        zygote, words = self._zygote, plain(command)
+        if zygote is None or words is None or not env.get(VARIABLE) or self._job != env.get("DSCHED_JOB"):
+            return None
+        if (words[0], folder) != (zygote.python, zygote.folder) or not zygote.ready or not folder.is_dir():
+            return None
+        try:
+            return zygote.fork(words[1], env, output)
+        except OSError as e:
+            note("warm.cold", job=self._job, error=str(e))
+            self.close()
+            return None
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
 
 
 def plain(command: str) -> tuple[str, list[str]] | None:

@@ -1,12 +1,12 @@
 """A warm process that forks ranks: what a training script imports is paid for once per node, not once per start.
 
-    python -m dsched.jobs.runtime.zygote FD MODULE
+    python -m dsched.jobs.runtime.zygote FD FOLDER MODULE
 
-imports MODULE, calls its `warm()` where it has one, and then serves the SOCK_SEQPACKET socket FD: one JSON request
-{"argv": ["-m", module, ...] , "env": {...}, "cwd": path} with two descriptors (gate, output) per rank, answered by
-{"pid": n}. The new process is nobody's child: its starter must be a subreaper (PR_SET_CHILD_SUBREAPER), so that it is
-the one that hears of its end. It leads a session of its own, waits for a line at the gate, and runs the module as
-`python -m` would. At the end of the socket the zygote ends; ranks that it forked do not.
+goes to FOLDER, imports MODULE, calls its `warm()` where it has one, and then serves the SOCK_SEQPACKET socket FD: one
+JSON request {"argv": ["-m", module, ...], "env": {...}, "cwd": path} with two descriptors (gate, output) per rank,
+answered by {"pid": n}. The new process is nobody's child: its starter must be a subreaper (PR_SET_CHILD_SUBREAPER), so
+that it is the one that hears of its end. It leads a session of its own, waits for a line at the gate, and runs the
+module as `python -m` would. At the end of the socket the zygote ends; ranks that it forked do not.
 
 Standard library only. A zygote must be alone: no thread, no CUDA context and no autograd may have been there before a
 fork. Import torch in `warm()`, use it in the rank.
@@ -33,7 +33,9 @@ class NotOurs(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    fd, module = arguments
+    fd, folder, module = arguments
+    os.chdir(folder)
+    sys.path[0] = folder  # as `python -m` has it
     control = socket.socket(fileno=int(fd))
     control.set_inheritable(False)
     preload(module)
@@ -107,7 +109,7 @@ def _stand(request: dict[str, Any], gate: int, output: int) -> None:
             os.close(fd)
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.path[0] = request["cwd"]  # as `python -m` has it
+    sys.path[0] = request["cwd"]
 
 
 def _run(argv: list[str]) -> int:
