@@ -16,11 +16,10 @@ def deadline_text(told: Deadline, now: Moment) -> list[str]:
     """Two lines and one per flip."""
     price = told["slack_price"]
     worth = f", an hour of it is worth {f.dollars(f'{price:.2f}')}" if price else ""
-    decided = "the safety net decided" if told["net"] else f"{show(told['policy'])} decided"
     net = f"sure capacity by {f.clock(told['net_at'], now.market)} at the latest" if told["net_at"] else "nothing sure"
     text = [
-        f"  deadline: slack {f.duration(told['slack_s'])}{worth}; {decided}; {net}; "
-        f"looks again {f.clock(told['revisit'], now.market)}"
+        f"  deadline: slack {f.duration(told['slack_s'])}{worth}; {_decided(told)}; {net}; "
+        + (f"looks again {f.clock(told['revisit'], now.market)}" if told["revisit"] > now.market else "looked at since")
     ]
     known = sorted((cost, id) for id, cost in told["costs"].items() if cost is not None)
     if known:
@@ -29,6 +28,16 @@ def deadline_text(told: Deadline, now: Moment) -> list[str]:
         text.append(f"  {show(told.get('note') or '')}")
     text += [f"  would change: {_flip(flip, now)}" for flip in told.get("flips") or []]
     return text
+
+
+def _decided(told: Deadline) -> str:
+    """What decided, and why that and not the policy that is set."""
+    if told["net"]:
+        return "the safety net decided"
+    policy, rule, terms = show(told["policy"]), show(told["rule"]), told["terms"]
+    if policy == rule:
+        return f"{policy} decided"
+    return f"{policy} decided, {f'until {rule} has its outlook' if terms.get('soon') else f'{rule} has no outlook'}"
 
 
 def _flip(flip: Flip, now: Moment) -> str:

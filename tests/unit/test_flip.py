@@ -124,5 +124,14 @@ def test_the_text_says_it_in_words() -> None:
     assert "would change: a deadline before" in text
 
 
+def test_it_says_why_another_policy_decided_than_the_one_that_is_set() -> None:
+    then = Moment(Instant(1_000_000), Instant(1_000_000))
+    told = deadline_of(placed(20, policy="slack"))
+    assert "greedy decided, until slack has its outlook; " in deadline_text(told, then)[0]  # type: ignore[arg-type]
+    later = Moment(Instant(9_000_000), Instant(9_000_000))
+    assert deadline_text(told, then)[0].rpartition("; ")[2].startswith("looks again ")  # type: ignore[arg-type]
+    assert deadline_text(told, later)[0].endswith("; looked at since")  # type: ignore[arg-type]
+
+
 def vars_of(flip: Any) -> dict[str, Any]:
     return {name: getattr(flip, name) for name in ("what", "option", "now", "at", "then")}
