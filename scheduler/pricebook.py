@@ -37,6 +37,7 @@ LOOK_S: Final = 5.0  # a file that was imported counts within this
 HOLDS: Final = Millis(24 * HOUR)  # the last price of a table over days
 BYTES_MAX: Final = 256 << 20
 OK: Final = 0
+FAILED: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 5
 
@@ -165,7 +166,10 @@ def main(argv: Sequence[str]) -> int:
         return _fail("E101", f"{path}: not UTF-8 at byte {e.start}", f"iconv -t utf-8 {path}", USAGE)
     except OSError as e:
         missing = isinstance(e, FileNotFoundError)
-        return _fail("E404" if missing else "E500", f"{path}: {(e.strerror or str(e)).lower()}", "", NOT_FOUND)
+        message = f"{e.filename or path}: {(e.strerror or str(e)).lower()}"
+        if missing:
+            return _fail("E404", message, "", NOT_FOUND)
+        return _fail("E500", message, "run it as the user of the daemon", FAILED)
     except ValueError as e:
         return _fail("E100", f"--as-of: {e}", "", USAGE)
     done = "would be imported" if given.check else "imported"
