@@ -18,18 +18,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from dsched.providers.base import Clocked, Provider
-from dsched.providers.catalog import places
 from dsched.scheduler.api.broadcast import Broadcast
 from dsched.scheduler.api.ports import Extras
 from dsched.scheduler.clouds import check as check_clouds
 from dsched.scheduler.clouds import clouds
 from dsched.scheduler.config import Config, ConfigError, read
-from dsched.scheduler.core.discount import Discount
 from dsched.scheduler.core.effect import Effect
 from dsched.scheduler.core.event import Event
 from dsched.scheduler.core.message import Restarted, Tick
 from dsched.scheduler.core.placement import Policy
-from dsched.scheduler.core.quota import read as read_quota
 from dsched.scheduler.core.terms import Terms
 from dsched.scheduler.core.units import Instant
 from dsched.scheduler.doctor import checks, providers
@@ -49,8 +46,8 @@ from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.propose import Proposer
 from dsched.scheduler.engine.timers import Alarm
 from dsched.scheduler.gate import Gate, signing_key
-from dsched.scheduler.held import read as read_hold
 from dsched.scheduler.log import log
+from dsched.scheduler.policy import policy_of
 from dsched.scheduler.store.backup import RESTORED
 from dsched.scheduler.store.bundles import Bundles
 from dsched.scheduler.store.errors import StoreError, StoreFailed
@@ -82,22 +79,7 @@ class Daemon:
         self.broadcast = Broadcast(store.seq, recent)
         self._clocks = ""  # as they were remembered last
         terms = Terms(idle_keep=config.idle)
-        policy = Policy(
-            lease=config.lease,
-            restart=config.restart,
-            write=config.write,
-            deadline_policy=config.policy,
-            launch_fails=config.launch_fails,
-            energy_price=config.energy_usd_per_kwh,
-            carbon_price=config.carbon_usd_per_tonne,
-            discounts=tuple(Discount(pattern, factor) for pattern, factor in config.discounts.items()),
-            facts=places.load(),
-            weights=tuple(sorted(config.shares.items())),
-            spot_shares=tuple(config.spot_shares.items()),
-            solver=config.solver,
-            held=tuple(read_hold(row) for row in config.held),
-            quotas=tuple(read_quota(pattern, text) for pattern, text in config.quotas.items()),
-        )
+        policy = policy_of(config)
         seed = secrets.randbits(64)
         rng = random.Random(seed)  # noqa: S311 - jitter, not secrets
         self.recorder = _recorder(config, seed, policy, terms)
