@@ -35,7 +35,6 @@ from dsched.scheduler.engine.alerts import Alerts
 from dsched.scheduler.engine.backfill import Backfill, Step, recall
 from dsched.scheduler.engine.clock import clock_since
 from dsched.scheduler.engine.control import Control
-from dsched.scheduler.engine.desk import Desk
 from dsched.scheduler.engine.execute import Executor
 from dsched.scheduler.engine.forecast import Forecasts
 from dsched.scheduler.engine.foresee import Foreseer
@@ -45,7 +44,7 @@ from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.engine.observe import Observer
 from dsched.scheduler.engine.propose import Proposer
 from dsched.scheduler.engine.timers import Alarm
-from dsched.scheduler.gate import Gate, signing_key
+from dsched.scheduler.gate import Gate
 from dsched.scheduler.log import log
 from dsched.scheduler.policy import policy_of
 from dsched.scheduler.store.backup import RESTORED
@@ -95,15 +94,7 @@ class Daemon:
         )
         if self.recorder is not None:
             self.loop.mind.taps = (self.recorder,)
-        self.desk = Desk(
-            self.loop,
-            signing_key(config.state / "key"),
-            address=self.gate.address,
-            pin=self.gate.pin,
-            checkpoints=self.gate.checkpoints,
-            probed=self.gate.probed,
-            shelf=self.gate.shelf,
-        )
+        self.desk = self.gate.desk(self.loop)
         self.observers: dict[str, Observer] = {}
         self.market = Journal(config.state / FOLDER)
         self._writing: asyncio.Task[None] | None = None  # of the market journal

@@ -21,6 +21,8 @@ from dsched.scheduler.bringup.script import start_script
 from dsched.scheduler.bringup.settings import read
 from dsched.scheduler.config import Config, ConfigError
 from dsched.scheduler.core.snapshot import Intent
+from dsched.scheduler.engine.desk import Desk
+from dsched.scheduler.engine.loop import Loop
 from dsched.scheduler.log import log
 from dsched.scheduler.shelf import Shelf
 from dsched.scheduler.wire.agent import UserData
@@ -62,15 +64,17 @@ class Gate:
         """What is handed out to bare machines, by its digest."""
         return {agent_code().sha256: agent_code().data} if self._nodes.listen else {}
 
-    @property
-    def shelf(self) -> Callable[[str, str], str]:
-        """Links to workdirs near the machines of a cloud."""
-        return self._shelf.link
-
-    @property
-    def probed(self) -> tuple[str, ...]:
-        """Clouds whose machines must show their GPUs before ranks start."""
-        return FLAVOURS if self._nodes.probe else ()
+    def desk(self, loop: Loop) -> Desk:
+        """Where agents call in, whichever way they came."""
+        return Desk(
+            loop,
+            signing_key(self._state / "key"),
+            address=self.address,
+            pin=self.pin,
+            checkpoints=self.checkpoints,
+            probed=FLAVOURS if self._nodes.probe else (),
+            shelf=self._shelf.link,
+        )
 
     def checkpoints(self, job: str, provider: str) -> str:
         """Where a job saves that runs there and names no place of its own."""
