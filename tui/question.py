@@ -18,7 +18,7 @@ _TAKES: Final[Mapping[str, frozenset[str]]] = {
     "cancel": UNFINISHED,
     "pause": frozenset({"queued", "starting", "running", "draining"}),
     "resume": frozenset({"paused", "held"}),
-    "migrate": frozenset({"starting", "running"}),
+    "migrate": frozenset({"running"}),
 }
 
 

@@ -33,7 +33,7 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;:]*m")  # what a log may well hold, and
 def show(text: str, limit: int = LIMIT) -> str:
     """One printable line of at most `limit` characters; what is not printable stands as \\x1b or \\u202e."""
     part = text[: limit + 1]
-    if not (part.isascii() and part.isprintable()):
+    if not (part.isprintable() and (part.isascii() or _INVISIBLE.isdisjoint(part))):
         part = "".join(c if _plain(c) else _escape(c) for c in part)
     return part if len(part) <= limit else part[: limit - 1] + CUT
 

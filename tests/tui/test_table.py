@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from rich.segment import Segment
+from textual.geometry import Region
+from textual.scrollbar import ScrollBar
+from textual.strip import Strip
 
 from dsched.tui.widgets.virtual_table import RESORT_S, VirtualTable
 from tests.tui import fleet
@@ -50,6 +53,24 @@ async def test_the_chosen_row_keeps_the_cursor_and_its_line_when_the_order_chang
         await run.push(fleet.feed([fleet.job(900 + i, burn="99.00") for i in range(9)]))
         assert (table(run).current, table(run).cursor) == (chosen, 10)
         assert table(run).cursor - table(run).scroll_offset.y == 1
+
+
+def look(line: Strip) -> tuple[object, ...]:
+    """What one cell shows, and what a click on it does."""
+    ((text, style, _),) = line
+    assert style is not None
+    return text, style.bgcolor, style.reverse, style.meta, style.color if text.strip() or style.reverse else None
+
+
+async def test_the_scroll_bar_looks_like_the_toolkits() -> None:
+    async with running(FakeDaemon(fleet.snapshot(3_000)), size=(120, 30)) as run:
+        bar = table(run).vertical_scrollbar
+        whole = Region(0, 0, *bar.size)
+        for _ in range(4):
+            await run.press("pagedown", "pagedown", "pagedown")
+            lines, theirs = bar.render_lines(whole), ScrollBar.render_lines(bar, whole)
+            assert [look(line) for line in lines] == [look(line) for line in theirs]
+        assert bar.render_lines(Region(0, 3, 1, 2)) == lines[3:5]
 
 
 async def test_a_cursor_that_was_never_moved_stays_on_the_first_line() -> None:

@@ -43,7 +43,7 @@ FIELDS: Final[Mapping[str, view.Fields]] = {
     "events": view.EVENT_FIELDS,
 }
 STORY_S: Final = 0.15  # the cursor rests this long before its job's story is asked for
-REST_S: Final = 0.05  # the cursor rests this long before the panel beside it is drawn anew
+REST_S: Final = 0.12  # the cursor rests this long before the panel beside it is drawn anew: not while pages are turned
 EVENTS_OF_JOB: Final = 20
 
 

@@ -106,13 +106,18 @@ class Painter:
     def _draw(self, row: Row, texts: list[str], cursor: bool, mark: bool) -> Strip:
         """Rows are not striped: with a stripe, one row that moves would redraw all below it."""
         gutter = ("▸" if cursor else " ") + ("✓" if mark else " ")
-        segments = [Segment(gutter, self._row_style("mark", cursor))]
+        segments, style, run, cells = [], self._row_style("mark", cursor), gutter, GUTTER
         for (column, width), text in zip(self.shown, texts, strict=True):
             if len(text) > width and not column.flex:
                 self._widen(column, len(text))
-            style = self._row_style(column.tone(row), cursor)
-            segments.append(Segment(pad(text, width, column.align) + " " * GAP, style))
-        return Strip(segments).adjust_cell_length(self._width, self._row_style("", cursor)).simplify()
+            following = self._row_style(column.tone(row), cursor)
+            if following is not style:  # cells of one style are one segment: a line is a few of them
+                segments.append(Segment(run, style))
+                style, run = following, ""
+            run += pad(text, width, column.align) + " " * GAP
+            cells += width + GAP
+        segments.append(Segment(run, style))
+        return Strip(segments, cells).adjust_cell_length(self._width, self._row_style("", cursor))
 
     def _widen(self, column: Column[Any], width: int) -> None:
         width = min(width, CELL_MAX)

@@ -18,6 +18,7 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 from textual.timer import Timer
 
@@ -25,6 +26,7 @@ from dsched.scheduler.core.units import Moment
 from dsched.scheduler.view.column import Column
 from dsched.scheduler.view.safe import show
 from dsched.tui.order import Order
+from dsched.tui.widgets.bar import Bar
 from dsched.tui.widgets.layout import GAP, pad
 from dsched.tui.widgets.painter import GUTTER, Painter
 
@@ -121,6 +123,15 @@ class VirtualTable(ScrollView, can_focus=True):
         self._painter = Painter(self._style, now, lambda: self.call_later(self._layout))
         self._sorted_at = float("-inf")
         self._due: Timer | None = None
+
+    @property
+    def vertical_scrollbar(self) -> ScrollBar:
+        """As the base class makes it, of a kind that costs less to draw."""
+        if self._vertical_scrollbar is None:
+            made = self._vertical_scrollbar = Bar(name="vertical", thickness=self.scrollbar_size_vertical)
+            made.display = False
+            self.app._start_widget(self, made)
+        return self._vertical_scrollbar
 
     # What the owner calls.
 
