@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsched.scheduler.core.deadline.outlook import Library
 from dsched.scheduler.core.effect import Foresee
@@ -102,10 +105,11 @@ def test_the_end_of_a_move_that_nobody_answers_is_made_again() -> None:
         again(late, Terms(going="elsewhere*1"), stage().policy, scale=1.0)
 
 
-@pytest.mark.parametrize(("ahead", "said"), [(0, "14:20 UTC"), (10, "Jan 02 00:20 UTC"), (-15, "Dec 31 23:20 UTC")])
-def test_an_instant_on_another_day_has_its_date(ahead: int, said: str) -> None:
-    now = 14 * 3600 + 20 * 60.0
-    assert words.clock(now + ahead * 3600, now) == said
+@given(st.integers(0, 4_000_000_000), st.integers(-3 * 86_400, 3 * 86_400))
+def test_an_instant_on_another_day_has_its_date(now: int, ahead: int) -> None:
+    at, today = (datetime.fromtimestamp(seconds, UTC) for seconds in (now + ahead, now))
+    shape = "%H:%M UTC" if at.date() == today.date() else "%b %d %H:%M UTC"
+    assert words.clock(float(now + ahead), float(now)) == at.strftime(shape)
 
 
 def test_what_is_likely_to_be_late_has_no_price() -> None:

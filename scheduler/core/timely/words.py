@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from dsched.scheduler.core.deadline.view import Decision, JobView, Observation, Option
@@ -12,14 +11,26 @@ from dsched.scheduler.core.market import Market
 from dsched.scheduler.core.timely.rule import Terms
 from dsched.scheduler.core.units import SECOND
 
+DAY: Final = 24 * 60
+MONTHS: Final = ("Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb")
 WAITS: Final = "waits for cheaper capacity"
 DEAREST: Final = 10.0  # times what the dearest option costs: beyond that it is the price of being late, and no sum
 
 
 def clock(seconds: float, now: float) -> str:
     """A market instant as the time of day, with its date where that is another: "14:20 UTC", "Nov 24 14:20 UTC"."""
-    at, today = (datetime.fromtimestamp(when, UTC) for when in (seconds, now))
-    return at.strftime("%H:%M UTC" if at.date() == today.date() else "%b %d %H:%M UTC")
+    day, minute = divmod(int(seconds // 60), DAY)
+    date = "" if day == int(now // 60) // DAY else f"{_date(day)} "
+    return f"{date}{minute // 60:02}:{minute % 60:02} UTC"
+
+
+def _date(day: int) -> str:
+    """ "Nov 24", of days since 1970: Hinnant's days_to_civil, with years that begin in March."""
+    of_era = (day + 719_468) % 146_097  # an era has 400 years
+    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    return f"{MONTHS[month]} {of_year - (153 * month + 2) // 5 + 1:02}"
 
 
 def slack_words(seen: Observation, decision: Decision) -> str:
