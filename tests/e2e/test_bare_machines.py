@@ -68,19 +68,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
             house.end()
 
 
-def test_a_bare_machine_runs_a_job_and_ends_with_it(site: Site, tmp_path: Path) -> None:
-    job = site.submit(f"echo $RANK > {tmp_path}/ran")
-    site.house.wait_state(job, "succeeded")
-    assert (tmp_path / "ran").read_text() == "0\n"
-    wait_for(lambda: not site.cloud.machines, "the machine to be given back")
-    log = [json.loads(line) for line in (site.disk() / "agent.log").read_text().splitlines() if line.startswith("{")]
-    homes = {line["daemon"] for line in log if line["event"] == "uplink.welcome"}
-    assert homes == {f"https://127.0.0.1:{site.port}"}
-
-
-def test_after_a_restart_of_the_daemon_an_agent_is_known_by_its_key(site: Site, tmp_path: Path) -> None:
-    """The launch's secret is used up: only what the daemon gave for it at the first hello gets the agent in again."""
-    job = site.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
+def test_a_bare_machine_runs_a_job_through_a_restart_of_the_daemon_and_ends_with_it(site: Site, tmp_path: Path) -> None:
+    """The launch's secret is used up by then: only what the daemon gave for it at the first hello lets the agent in."""
+    job = site.submit(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo $RANK > {tmp_path}/ran")
     site.house.wait_state(job, "running")
     secret = json.loads((site.disk() / "node.json").read_text())["secret"]
     assert (site.disk() / "badge").read_text() not in ("", secret)
@@ -90,3 +80,8 @@ def test_after_a_restart_of_the_daemon_an_agent_is_known_by_its_key(site: Site, 
     (tmp_path / "go").touch()
     assert site.house.wait_state(job, "succeeded", "failed")["state"] == "succeeded"
     assert [attempt["nodes"] for attempt in site.house.client.attempts(job)] == [before]
+    assert (tmp_path / "ran").read_text() == "0\n"
+    wait_for(lambda: not site.cloud.machines, "the machine to be given back")
+    log = [json.loads(line) for line in (site.disk() / "agent.log").read_text().splitlines() if line.startswith("{")]
+    welcomes = [line["daemon"] for line in log if line["event"] == "uplink.welcome"]
+    assert set(welcomes) == {f"https://127.0.0.1:{site.port}"}
