@@ -16,6 +16,14 @@ class Deadman:
     def __init__(self, path: str) -> None:
         self._path = path
 
+    def told(self) -> int:
+        """The end that an agent before this one was granted, wall, a second early; 0: none."""
+        try:
+            with open(self._path, encoding="ascii") as file:
+                return max(0, int(file.read(32)) - 1) * 1_000
+        except (OSError, ValueError):
+            return 0
+
     def until(self, boot: int) -> None:
         """Move the end to this instant of the boot clock. A full disk leaves the old one, which is earlier."""
         if not self._path:

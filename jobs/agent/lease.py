@@ -43,7 +43,7 @@ class Lease:
         self._granted = False  # by the daemon
 
     def begin(self, until_wall: int) -> None:
-        """The launch's word, in force until the daemon's first."""
+        """The launch's word, or what an agent before this one was granted: in force until the daemon's first answer."""
         self._arm(to_boot(until_wall), drain_now=False)
 
     def extend(self, until: int) -> None:

@@ -70,7 +70,7 @@ class Node:
             end=lambda: self._end("the lease has ended"),
             moved=self._moved,
         )
-        self._lease.begin(data["lease_until"])
+        self._lease.begin(max(data["lease_until"], self._deadman.told()))
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, lambda: self._leave(data["drain_ms"], "the agent was told to end"))
         self._uplink = Uplink(

@@ -13,6 +13,7 @@ from dsched.jobs.agent import lease as lease_module
 from dsched.jobs.agent import outbox, proc, spool
 from dsched.jobs.agent.clock import boot_ms, to_boot, wall_ms
 from dsched.jobs.agent.control import ControlFile
+from dsched.jobs.agent.deadman import Deadman
 from dsched.jobs.agent.identity import ConfigurationError, parse
 from dsched.jobs.agent.lease import Lease
 from dsched.jobs.agent.loop import Loop
@@ -210,6 +211,15 @@ def test_a_launchs_word_read_on_a_wrong_clock_is_put_right_by_the_first_answer(m
     assert line.lease.until <= boot_ms() + 50_000
     line.lease.extend(boot_ms() + 20_000)
     assert line.lease.until > boot_ms() + 40_000  # an older answer, overtaken by the first
+
+
+def test_an_agent_that_was_started_anew_lives_by_the_lease_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "lease"
+    assert Deadman("").told() == Deadman(str(path)).told() == 0
+    Deadman(str(path)).until(boot_ms() + 60_000)
+    assert 57_000 < Deadman(str(path)).told() - wall_ms() <= 60_000
+    path.write_text("torn?")
+    assert Deadman(str(path)).told() == 0
 
 
 class Ear:
