@@ -1,6 +1,6 @@
 """A warm zygote on this node: the job's slow imports, paid for once and not at every start (jobs/runtime/zygote.py).
 
-A job asks for it with DSCHED_WARM=MODULE in its environment, and a `run` that is one plain `python -m ...`. Its first
+A job asks for it with WARM_MODULE=MODULE in its environment, and a `run` that is one plain `python -m ...`. Its first
 ranks start as any others; once they have reported a step the zygote is made ready behind them, and the generations that
 follow on this node are forked from it. What goes wrong here only means that a start is a cold one.
 """
@@ -19,7 +19,7 @@ from typing import Final
 
 from dsched.jobs.agent.journal import note
 
-VARIABLE: Final = "DSCHED_WARM"
+VARIABLE: Final = "WARM_MODULE"
 GENERATION: Final = "warm"  # in the environment of the zygote, and so of all that its ranks start
 FORK_S: Final = 5.0  # a fork takes some milliseconds; a machine that swaps takes longer, and longer than that is lost
 ANSWER_MAX: Final = 4_096

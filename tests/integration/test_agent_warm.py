@@ -41,7 +41,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     code.mkdir()
     (code / "slow.py").write_text(SLOW)
     (code / "rank.py").write_text(RANK)
-    return {"DSCHED_WARM": "slow", "PYTHONPATH": str(code)}
+    return {"WARM_MODULE": "slow", "PYTHONPATH": str(code)}
 
 
 def test_the_next_generations_are_forked_and_ended_like_any_other(tmp_path: Path, env: dict[str, str]) -> None:
@@ -67,7 +67,7 @@ def test_the_next_generations_are_forked_and_ended_like_any_other(tmp_path: Path
 
 
 def test_a_job_that_does_not_ask_has_no_zygote(tmp_path: Path, env: dict[str, str]) -> None:
-    del env["DSCHED_WARM"]
+    del env["WARM_MODULE"]
     with agent(tmp_path) as running:
         running.home.start(f"{sys.executable} -m rank", generation=3, env=env)
         running.home.fact("exited", generation=3)
