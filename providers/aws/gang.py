@@ -29,6 +29,11 @@ class Network:
     placement: str  # name of the placement group; "": none
 
 
+def unsettled(error: ProviderError) -> bool:
+    """What was made a moment ago is not seen everywhere yet: EC2 is eventually consistent. The same call, later."""
+    return error.code in _GONE
+
+
 class Gangs:
     """Of one region."""
 

@@ -15,6 +15,7 @@ import structlog
 from dsched.providers.aws import advice, compute, notices, prices, quotas, reserve
 from dsched.providers.aws.client import Account
 from dsched.providers.aws.doctor import examine
+from dsched.providers.aws.gang import unsettled
 from dsched.providers.aws.kept import Kept
 from dsched.providers.aws.region import Region
 from dsched.providers.aws.settings import Settings
@@ -36,6 +37,7 @@ from dsched.providers.base import (
     ProviderError,
     Quota,
     Scope,
+    Throttled,
 )
 from dsched.providers.catalog import load
 from dsched.scheduler.core.commitment import Contract
@@ -99,6 +101,8 @@ class AwsProvider:
             await region.launches.take()
             return await self._bought(region, want, asked)
         except (Auth, Capacity, Invalid, Price, Quota) as refusal:
+            if want.count > 1 and unsettled(refusal):
+                raise Throttled(refusal.code, str(refusal), scope=Scope.REGION) from refusal
             return await self._bought_before(region, want, refusal)
         except TimeoutError as error:
             raise Ambiguous("NoAnswer", f"{region.name} did not answer in {PREPARE_S:.0f} s") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dsched.providers.aws.gang import UNUSED
 from dsched.providers.aws.provider import AwsProvider
-from dsched.providers.base import NodeStatus
+from dsched.providers.base import NodeStatus, Throttled
 from dsched.scheduler.core.units import Instant
 from tests.support.aws_world import AwsWorld
 from tests.support.world import want
@@ -83,6 +85,17 @@ async def test_a_launch_whose_answer_was_lost_finds_the_network_that_it_made() -
         wish = want(world, "t-1", count=2)
         assert await provider.launch(wish) == await world.provider().launch(wish)
         assert len(groups(world)) == len(placements(world)) == 1
+
+
+@pytest.mark.parametrize("where", ["RunInstances", "AuthorizeSecurityGroupIngress"])
+async def test_a_group_that_is_not_seen_everywhere_yet_only_takes_a_repeat(where: str) -> None:
+    async with AwsWorld() as world:
+        provider, wish = world.provider(), want(world, "t-1", count=2)
+        world.pull("fault", action=where, code="InvalidGroup.NotFound")
+        with pytest.raises(Throttled):
+            await provider.launch(wish)
+        assert len(await provider.launch(wish)) == 2
+        assert len(groups(world)) == 1
 
 
 async def test_what_no_machine_uses_any_more_is_taken_away_and_nothing_before() -> None:
