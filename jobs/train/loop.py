@@ -5,9 +5,11 @@ Same recipe, same bits: however often it is interrupted, and on however many wor
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -122,6 +124,7 @@ def train(
         gang: Gang = board or ALONE
         checkpoints = open_checkpoints(run.env, place, gang=gang)
         training = Training(recipe, world, device=device, recompute=recompute)
+        warn_of_mixture(gang, training.numerics())
         resumed = _resume(run, checkpoints, training)
         code = _go(run, checkpoints, training, resumed, steps=steps, every=every, pace_s=pace_ms / 1000)
         if board is not None:
@@ -175,6 +178,13 @@ def _go(
         watch.close()
         record.close(abandon=lost)
     return _leave(run, training.done, finished=training.done >= steps, durable=durable)
+
+
+def warn_of_mixture(gang: Gang, numerics: Mapping[str, str]) -> None:
+    """Equal bits need equal machines: say so when the ranks of a gang have different ones. Raises PeerLost."""
+    told = sorted(set(gang.exchange(json.dumps(numerics, sort_keys=True))))
+    if len(told) > 1 and gang.rank == 0:
+        log.warning("the ranks compute on different machines, so bits depend on their places: %s", "; ".join(told))
 
 
 def _flags(run: Runtime, done: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dsched.jobs.runtime.contract import ContractError
 from dsched.jobs.runtime.elastic import Flat, Fold, Summation, World
+from dsched.jobs.train.loop import warn_of_mixture
 from dsched.jobs.train.optim import AdamW
 from dsched.jobs.train.shape import PRESETS
 from dsched.jobs.train.training import Recipe, Training
@@ -142,3 +143,22 @@ def test_a_state_that_was_saved_by_shards_goes_on_with_the_same_bits() -> None:
     second.resume(Manifest(step=2, generation=1, shards=(), **first.facts()), files)
     assert [second.step().loss for _ in range(2)] == losses[2:]
     assert torch.equal(second.flat.weights, straight.flat.weights)
+
+
+class Others:
+    """A gang whose other rank says what it is told to."""
+
+    rank = 0
+
+    def __init__(self, other: str) -> None:
+        self._other = other
+
+    def exchange(self, text: str) -> list[str]:
+        return [text, self._other or text]
+
+
+@pytest.mark.parametrize(("other", "warnings"), [("", 0), ('{"chip": "another"}', 1)])
+def test_a_gang_of_different_machines_is_told(other: str, warnings: int, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_mixture(Others(other), {"chip": "this one"})
+    assert len(caplog.records) == warnings
+    assert all("on different machines" in record.message for record in caplog.records)
