@@ -32,6 +32,7 @@ SECTIONS: Final[dict[str, tuple[list[str], list[str] | None]]] = {
     "daemon": ([], ["--quick"]),
     "store": (["--seconds", "2"], ["--seconds", "0.5"]),
     "plan": ([], None),
+    "simulate": (["--quick"], None),
     "agent": (["12"], None),
     "checkpoint": (["--rounds", "3", "--starts", "3"], None),
     "training": ([], None),

@@ -25,6 +25,7 @@ from dsched.scheduler.core.units import HOUR, MINUTE, Instant, Millis, Moment
 
 HEADS: Final = 4  # waiting jobs looked at in one pass: each takes a look at every offer
 SETS: Final = 3  # sets of victims tried for one job: the first fits unless a limit in money is against it
+AGAIN: Final = MINUTE  # wall: after a look in vain; what could change that, a gang that has run long enough, is rare
 SPARE: Final = MINUTE  # wall: beyond the drain, for the proof that the ranks are gone and the pass that places the heir
 
 
@@ -64,8 +65,11 @@ def consider(draft: Draft) -> None:
         job = state.jobs[key[-1]]
         if job.spec.priority <= least:
             return
-        if job.id not in heirs and _waited(draft, job) and _make_room(draft, job, lower):
+        if job.id in heirs or not _waited(draft, job):
+            continue
+        if _make_room(draft, job, lower):
             return
+        _look_again(draft, job, Instant(draft.now.wall + AGAIN))
 
 
 def due(draft: Draft) -> list[Job]:
@@ -155,11 +159,15 @@ def rooms(job: Job, question: Question, policy: Policy, now: Moment, lower: Iter
 def _waited(draft: Draft, job: Job) -> bool:
     """Whether it has looked for capacity long enough; else it is looked at again when it has."""
     at = Instant(max(job.submitted.wall, job.due) + draft.policy.preempt_after)
-    if draft.now.wall >= at:
-        return True
+    if draft.now.wall < at:
+        _look_again(draft, job, at)
+        return False
+    return draft.state.delayed.get(job.id, draft.now.wall) <= draft.now.wall
+
+
+def _look_again(draft: Draft, job: Job, at: Instant) -> None:
     draft.learn(draft.state.delayed, job.id, at)
     draft.do(WakeAt(at=at))
-    return False
 
 
 def _make_room(draft: Draft, job: Job, lower: Sequence[Victim]) -> bool:

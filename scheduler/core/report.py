@@ -88,8 +88,7 @@ class Verdict(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
+class Value(NamedTuple):
     """What a gang of this size in this pool is expected to cost, and when it would be done."""
 
     nodes: int

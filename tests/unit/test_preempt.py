@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsched.scheduler.core.job import Spec
-from dsched.scheduler.core.preempt import Victim, cheapest
+from dsched.scheduler.core.preempt import AGAIN, Victim, cheapest
 from dsched.scheduler.core.snapshot import After
 from dsched.scheduler.core.state import JobState
 from dsched.scheduler.core.units import HOUR, MINUTE, Instant
@@ -130,3 +130,21 @@ def test_no_set_of_victims_is_cheaper(gangs: list[tuple[int, int, int]], nodes: 
     if found is not None:
         assert (found.priority, found.lost) == min(enough)
         assert sum(len(v.nodes) for v in found.victims) >= nodes
+
+
+def test_whoever_looks_in_vain_looks_again_a_minute_later_and_not_at_every_event() -> None:
+    """Sixteen GPUs are wanted: the lowest two gangs would do, but one of them has just begun."""
+    stage = Stage(offer("a", 10.0, free=2))
+    low = stage.run(spec("low", retries=9))
+    stage.wait(LONG - 4 * MINUTE)
+    fresh = stage.run(spec("fresh", retries=9))
+    stage.offers(offer("a", 10.0, free=0))
+    high = stage.submit(wanted(gpus=16))
+    stage.wait(3 * MINUTE)
+    again = stage.state.delayed[high]
+    assert again == stage.now.wall + AGAIN
+    stage.offers(offer("a", 11.0, free=0))
+    assert stage.state.delayed[high] == again
+    stage.wait(AGAIN)
+    assert stage.state.delayed[high] == stage.now.wall + AGAIN
+    assert {stage.job(low).state, stage.job(fresh).state} == {JobState.RUNNING}
