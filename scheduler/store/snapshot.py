@@ -51,7 +51,7 @@ _RECENT: Final = (
 OUTLIVED_KEPT: Final = 2_000  # nodes looked at, the newest: some milliseconds of a start
 _OUTLIVED: Final = (
     "SELECT body FROM node WHERE rowid > (SELECT max(rowid) FROM node) - ? "
-    f"AND state = '{NodeState.GONE}' AND json_extract(body, '$.ended_by') = 'lease' "
+    "AND state = ? AND json_extract(body, '$.ended_by') = 'lease' "
     "AND json_extract(body, '$.ref') <> ''"
 )
 _OPEN: Final = _names({IntentState.PENDING, IntentState.SENT, IntentState.AMBIGUOUS})
@@ -75,7 +75,7 @@ def _read(connection: Connection, state: State, table: str, rest: str) -> None:
 
 def _read_outlived(connection: Connection, state: State) -> None:
     """Machines whose lease has closed their bill: one that is seen alive all the same is paid from there, not twice."""
-    for (body,) in connection.execute(_OUTLIVED, (OUTLIVED_KEPT,)):
+    for (body,) in connection.execute(_OUTLIVED, (OUTLIVED_KEPT, str(NodeState.GONE))):
         node = decode_row("node", body)
         state.outlived[orphan.key_of(node.pool.provider, node.ref)] = orphan.of(node, node.ended)
 
