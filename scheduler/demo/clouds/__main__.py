@@ -23,7 +23,7 @@ from dsched.scheduler.view.safe import show
 
 LIMIT_SECONDS: Final = 90.0  # the promise
 PATIENCE_SECONDS: Final = 300.0  # a machine that is busy with others breaks the promise, and is told how far
-STEPS: Final = 60  # some 20 s of computing on an idle machine
+STEPS: Final = 60  # with three starts of torch some 20 s of CPU in all
 FAKES: Final = (
     "Both clouds are fakes: moto behind a door, and a fake of Google's API. The demo sets their prices, no account was",
     "billed, no GPU was used. Client libraries, HTTP, TLS, shells, processes, kills and losses are real.",
