@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from dsched.scheduler.core.deadline.chronicle import Chronicle
+from dsched.scheduler.core.deadline.guard import guarded
 from dsched.scheduler.core.deadline.hazard import HOUR
 from dsched.scheduler.core.deadline.outlook import Library, Outlook, foresee
 from dsched.scheduler.core.deadline.slack import SlackPolicy
-from dsched.scheduler.core.deadline.view import DOWN, IDLE, ON_DEMAND, SPOT, Batch
+from dsched.scheduler.core.deadline.view import DOWN, IDLE, ON_DEMAND, SPOT, Batch, Ints
+from dsched.scheduler.sim.foresight import Foresight, past
+from dsched.scheduler.sim.optimum import optimum
+from dsched.scheduler.sim.replay import Jobs, replay
+from dsched.scheduler.sim.world import World
+from tests.support.markets import built
 
 ZONES, JOBS, CHANGEOVER = 3, 40, 360.0
 POLICY = SlackPolicy()
@@ -134,3 +140,36 @@ def test_a_running_spot_is_not_left_for_a_hunch(outlook: Outlook) -> None:
         deadline=batch.now + batch.left + 6 * HOUR,
     )
     assert POLICY.choose(on_spot).target[0] == 2
+
+
+def tiered(days: int = 7) -> World:
+    """Two cheap zones that come and go for hours, and one 38 % dearer that stays; on-demand at three times."""
+    luck, ticks = np.random.default_rng(1), days * 144
+    state = np.ones((ticks, 3), np.int64)
+    for zone in (0, 1):
+        tick, up = 0, True
+        while tick < ticks:
+            span = max(1, int(luck.exponential(18 if up else 24)))
+            state[tick : tick + span, zone] = up
+            tick, up = tick + span, not up
+    return built(state, np.tile([1.0, 1.0, 1.38], (ticks, 1)), [3.06], [0, 0, 0], 600.0)
+
+
+def test_with_time_to_spare_it_waits_for_the_cheap_tier_and_without_it_pays_for_the_dear_one() -> None:
+    """And pays a few per cent more than with perfect foresight."""
+    world = tiered()
+    loose, tight = 240, 165  # ticks for 24 hours of work
+    ticks = np.array([loose] * 4 + [tight] * 4)
+    start = np.tile(np.array([450, 510, 570, 630]), 2)
+    jobs = Jobs(start=start, ticks=ticks, work=np.full(8, 24 * HOUR), changeover=np.full(8, CHANGEOVER))
+    seen = past(world)
+    ahead = Foresight(seen, world, horizon=40 * HOUR, slack_max=16 * HOUR, library=Library())
+    dear = np.zeros(8)
+
+    def watch(who: Ints, batch: Batch, target: Ints) -> None:
+        np.add.at(dear, who, target == 3)
+
+    got = replay(world, jobs, guarded(POLICY), foresee=ahead, hazard=seen.factor, watch=watch)
+    assert not got.missed.any()
+    assert dear[:4].sum() < 0.5 * dear[4:].sum()
+    assert got.cost[:4].sum() < 1.05 * optimum(world, jobs)[:4].sum()

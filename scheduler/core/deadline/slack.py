@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from dsched.scheduler.core.deadline import hazard
-from dsched.scheduler.core.deadline.hazard import HOUR
+from dsched.scheduler.core.deadline.chronicle import APART
+from dsched.scheduler.core.deadline.hazard import DOWN_LAW, HOUR
 from dsched.scheduler.core.deadline.look import Look, Runs
 from dsched.scheduler.core.deadline.outlook import Outlook
 from dsched.scheduler.core.deadline.view import DOWN, IDLE, ON_DEMAND, SPOT, Batch, Bools, Choices, Floats, Ints
@@ -22,6 +23,7 @@ from dsched.scheduler.core.deadline.view import DOWN, IDLE, ON_DEMAND, SPOT, Bat
 HUNCH: Final = 0.5  # chance that a zone which nobody has looked at is up
 FAILS: Final = 120.0  # s until a launch there is seen to fail
 SLACK_STEP: Final = 1800.0  # s of slack whose worth tells its price
+ROOMY: Final = 1.6  # time left over work left from which on the dear spot tier can wait for the cheap one
 WAITS: Final = np.array([1.0, 2.0, 4.0]) * 600.0  # s to wait before the launch, in the look-ahead
 
 
@@ -151,12 +153,46 @@ class _Choice:
             )
             hop = np.tile(self.look.hop(job, best), (1, 2 * count, 1))
             later = (self.look.run(runs, hop) + b.egress[many]).reshape(left.shape)
+            later = self._or_cheaper(job, best, later, time, left)
             tries = np.minimum((paid + lasts * later + (1 - lasts) * lose).min(axis=1), paid[:, 0] + wait[:, 0])
         else:
             tries = np.full((2, len(job)), np.inf)
         out = np.where(can, tries, paid[:, 0] + lose[:, 0])
         out[1] = np.minimum(out[1], fixed.forever[job])
         return out[0], out[1]
+
+    def _or_cheaper(self, job: Ints, best: Ints, later: Floats, time: Floats, left: Floats) -> Floats:
+        """[2, W, K] `later`, mixed with what a cheaper zone would cost that is down now and may come up in the wait.
+
+        Of several the one that went down last, which is the likeliest to be back. Without this a job pays for the dear
+        tier as soon as the cheap one is gone, with all the slack in the world. With little slack it is left alone: what
+        is up now is worth more then than tables without a dear tier believe.
+        """
+        b = self.b
+        spot = b.usable[job] & (b.market[job] == SPOT) & (b.up[job] == DOWN)
+        roomy = self.time[job] >= ROOMY * b.left[job]
+        cheaper = spot & (b.price[job] * APART < b.price[job, best][:, None]) & roomy[:, None]
+        age = np.where(cheaper, b.age[job], np.inf)
+        some = np.flatnonzero(np.isfinite(age.min(axis=1)))
+        if not len(some):
+            return later
+        zone, who = age[some].argmin(axis=1), job[some]
+        shape = (*later.shape[:2], len(some))
+        many = np.tile(who, 2 * len(WAITS)), np.tile(zone, 2 * len(WAITS))
+        runs = Runs(
+            job=many[0],
+            option=many[1],
+            delay=b.changeover[many],
+            age=np.zeros(many[0].shape),
+            time=time[..., some].ravel(),
+            left=left[..., some].ravel(),
+        )
+        hop = np.tile(self.look.hop(who, zone), (1, 2 * len(WAITS), 1))
+        there = (self.look.run(runs, hop) + b.egress[many]).reshape(shape)
+        back = 1.0 - hazard.lasting(b.age[who, zone], WAITS[:, None], self.o.tiers.down[0], DOWN_LAW)
+        out = later.copy()
+        out[..., some] += back * np.minimum(there - later[..., some], 0.0)
+        return out
 
     def _lost(self, job: Ints, best: Ints, time: Floats, slack: Floats) -> tuple[Floats, Floats]:
         """[2, W, K] what is left to pay after each wait if the best option is lost then, or none is up at all.
