@@ -48,6 +48,7 @@ MAY = {
     "POST /agent/v1/report": NO_ROLE,
     "POST /agent/v1/logs": NO_ROLE,
     "GET /agent/v1/bundle/{sha256}": NO_ROLE,
+    "GET /agent/v1/code/{sha256}": EVERYBODY,  # a bare machine has no session yet, and the code is no secret
 }
 UIDS = {role: 4_000_000 + place for place, role in enumerate(Role)}  # that no machine has a name for
 ROLES = Roles(
@@ -121,7 +122,9 @@ async def test_each_role_is_let_in_exactly_where_the_table_says(built: Office, r
     for name, allowed in MAY.items():
         method, path = name.split(" ")
         status = await ask(built, method, concrete(path), peer(role))
-        if path.startswith("/agent/"):
+        if path.startswith("/agent/v1/code/"):
+            assert status == 404, f"{name}: there is none of this name"
+        elif path.startswith("/agent/"):
             assert status in (401, 403, 422, 400), f"{name}: a role is no session"
         else:
             assert (status == 403) == (role not in allowed), f"{name} as {role}: {status}"
