@@ -20,12 +20,12 @@ from dsched.scheduler.demo.play import DemoError
 from dsched.scheduler.demo.proof import Claim
 from dsched.scheduler.demo.training import cloud, gang, proof
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import say
 
 BLOWS: Final = 8
 WORLDS: Final = (1, 2, 4)
 SHARDS: Final = 4
 EVERY: Final = 5  # steps between checkpoints
-OTHER_STEPS: Final = 6  # of the run with another summation: it differs after the first
 
 Tell = Callable[[str], None]
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def tell(text: str) -> None:
         if not options.quiet:
-            _say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
+            say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
 
     found: list[Claim] = []
     try:
@@ -49,15 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (gang.GangError, DemoError) as error:
         sys.stderr.write(f"error[E310] {error}\n  kept  {folder}\n")
         return 1
-    _say("")
+    say("")
     for claim in found:
-        _say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
-    _say(f"  all of it took {time.monotonic() - began:.0f} s")
+        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+    say(f"  all of it took {time.monotonic() - began:.0f} s")
     good = all(claim.holds for claim in found)
     if good and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        _say(f"kept: {folder}")
+        say(f"kept: {folder}")
     return 0 if good else 1
 
 
@@ -79,7 +79,7 @@ def _legs(zygote: Zygote, folder: Path, precision: str, options: argparse.Namesp
     yield from proof.struck(f"{precision}, chaos", chaos, BLOWS, len(WORLDS))
     yield proof.same(f"{precision}, chaos", chaos.uri, straight.uri)
     if options.summation == "tree":
-        other = go("other", [*train, "--steps", str(OTHER_STEPS), "--summation", "allreduce"], 4)
+        other = go("other", [*train, *steps, "--summation", "allreduce"], 4)
         yield proof.different(f"{precision}, 4 workers adding up by all_reduce", other.uri, straight.uri)
 
 
@@ -99,7 +99,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=24, help="training steps (default 24)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the kills and notices")
     parser.add_argument(
-        "--precisions", nargs="+", default=["bf16", "fp8"], choices=["fp32", "bf16", "fp8"], metavar="PRECISION"
+        "--precisions", nargs="*", default=["bf16", "fp8"], choices=["fp32", "bf16", "fp8"], metavar="PRECISION"
     )
     parser.add_argument(
         "--summation", choices=["tree", "allreduce"], default="tree", help="allreduce: see the check fail"
@@ -108,11 +108,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and checkpoints")
     parser.add_argument("--quiet", action="store_true", help="the claims only")
     return parser.parse_args(argv)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dsched.providers.base import Invalid, ProviderError
 from dsched.providers.local.provider import LocalProvider
 from dsched.scheduler.api.client import Client
 from dsched.scheduler.demo import play
@@ -26,10 +28,11 @@ STEPS: Final = 180
 PACE_MS: Final = 150  # a step takes at least so long: else a fast machine is done before the market has moved
 SCALE: Final = 120.0  # market seconds per wall second: a gang's size is looked at again every few seconds
 ZONES: Final = ("local/usw2-az2", "local/use1-az4")
-# At which share of the way, and what: the zone becomes cheap and has room, machines are taken, the zone becomes dear.
-BLOWS: Final = ((0.05, "cheap"), (0.4, "notice"), (0.6, "kill"), (0.75, "dear"))
-PRICES: Final = {"cheap": 0.3, "dear": 8.0}  # times as much
-ROOM: Final = 8  # machines that the two zones have: this leg is about moving, not about sold-out zones
+# At which share of the way, and what: the zone becomes cheap and has room, machines are taken one by one, then all of
+# them are, the zone is sold out, and the other one has room.
+BLOWS: Final = ((0.05, "cheap"), (0.35, "notice"), (0.5, "kill"), (0.65, "sold out"))
+CHEAP: Final = 0.3  # times as much as before
+ROOM: Final = 8  # machines
 
 
 @dataclass(slots=True)
@@ -64,11 +67,19 @@ def run(folder: Path, arguments: Sequence[str], tell: play.Tell) -> Leg:
             name = _submit(client, arguments)
             leg = _watch(client, cloud, name, tell, began)
         finally:
-            asyncio.run(cloud.shutdown())
+            _end(cloud)
     leg.uri = (state / "checkpoints" / name).as_uri()
     leg.left_over = play.node_processes(state)
     leg.seconds = time.monotonic() - began
     return leg
+
+
+def _end(cloud: LocalProvider) -> None:
+    """It outlives the daemon on purpose. Machines that are saving take their time, so it is asked again."""
+    try:
+        asyncio.run(cloud.shutdown())
+    except ProviderError:
+        asyncio.run(cloud.shutdown())
 
 
 def _submit(client: Client, arguments: Sequence[str]) -> str:
@@ -110,11 +121,22 @@ def _watch(client: Client, cloud: LocalProvider, name: str, tell: play.Tell, beg
 
 
 async def _strike(cloud: LocalProvider, client: Client, job: Job, kind: str, tell: play.Tell) -> None:
-    if kind in PRICES:
-        tell(f"-- the market: the price of {job['where']} becomes {PRICES[kind]:g} times what it was --")
-        await cloud.inject("price", pool=job["where"], factor=PRICES[kind])
-        await cloud.inject("capacity", pool=job["where"], count=ROOM)
-        return
-    node = next(n for n in client.nodes() if n["job"] == job["id"] and n["state"] == "ready")
-    tell(f"-- the market takes one machine {'with a notice' if kind == 'notice' else 'without any'} --")
-    await cloud.inject("interrupt", node=node["ref"], notice=kind == "notice")
+    where = job["where"]
+    machines = [node["ref"] for node in client.nodes() if node["job"] == job["id"] and node["state"] == "ready"]
+    match kind:
+        case "cheap":
+            tell(f"-- the market: {where} costs {CHEAP:g} times what it did, and has room --")
+            await cloud.inject("price", pool=where, factor=CHEAP)
+            await cloud.inject("capacity", pool=where, count=ROOM)
+        case "sold out":
+            tell(f"-- the market: {where} is sold out, and takes its machines back with a notice --")
+            other = next(zone for zone in ZONES if not where.startswith(zone))
+            await cloud.inject("capacity", pool=f"{other}/{where.split('/', 2)[2]}", count=ROOM)
+            for machine in machines:
+                with suppress(Invalid):  # it has gone by itself
+                    await cloud.inject("interrupt", node=machine, notice=True)
+            await cloud.inject("capacity", pool=where, count=0)
+        case _:
+            tell(f"-- the market takes one machine {'with a notice' if kind == 'notice' else 'without any'} --")
+            with suppress(Invalid):
+                await cloud.inject("interrupt", node=machines[0], notice=kind == "notice")
