@@ -37,7 +37,7 @@ from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.tally import Tally, dollars, tally, to_wire
 from dsched.scheduler.store.codec import decode_row
 from dsched.scheduler.store.database import DATABASE, open_reader
-from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import fail, say
 from dsched.scheduler.wire.quantity import duration
 
 OK: Final = 0
@@ -74,17 +74,17 @@ def main(argv: Sequence[str]) -> int:
     try:
         past, found = backtest(given)
     except Wrong as e:
-        return _fail("E100", str(e), e.hint, e.exit)
+        return fail("E100", str(e), e.hint, e.exit)
     except (BadTrace, ValueError, OSError) as e:
-        return _fail("E100", str(e), "dsched backtest --help", USAGE)
+        return fail("E100", str(e), "dsched backtest --help", USAGE)
     except Violation as e:
-        return _fail("E500", str(e), "please report it: an invariant is broken", FAILED)
+        return fail("E500", str(e), "please report it: an invariant is broken", FAILED)
     if given.output == "json":
         real = {"spent": dollars(past.spent), "met": past.met, "missed": past.missed, "jobs": len(past.jobs)}
-        _say(json.dumps({"v": 1, "was": real, "would": to_wire(found)}))
+        say(json.dumps({"v": 1, "was": real, "would": to_wire(found)}))
     else:
         for line in table(past, found):
-            _say(line)
+            say(line)
     return OK
 
 
@@ -222,15 +222,6 @@ def _row(name: str, paid: Charge, listed: Charge, met: int, missed: int) -> str:
 
 def _money(owed: Charge) -> str:
     return f"${float(dollars(owed)):,.2f}"
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _fail(code: str, message: str, hint: str, exit: int) -> int:
-    sys.stderr.write(f"error[{code}] {show(message, 4_000)}\n" + (f"  do    {hint}\n" if hint else ""))
-    return exit
 
 
 if __name__ == "__main__":

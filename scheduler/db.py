@@ -16,6 +16,7 @@ from dsched.scheduler.store.check import Finding, check
 from dsched.scheduler.store.database import DATABASE
 from dsched.scheduler.store.errors import StoreError
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import WIDEST, fail, say
 
 OK: Final = 0
 FAILED: Final = 1
@@ -28,21 +29,22 @@ def main(argv: Sequence[str]) -> int:
     state: Path = given.state or default_state()
     path = state / DATABASE
     if given.action != "restore" and not path.is_file():
-        return _fail("E404", f"no database at {path}", "dsched daemon     makes one", NOT_FOUND)
+        return fail("E404", f"no database at {path}", "dsched daemon     makes one", NOT_FOUND)
     try:
         if given.action == "check":
             return _checked(path)
         if given.action == "backup":
             sha256 = backup(path, given.target)
-            _say(f"{given.target}  sha256 {sha256}")
+            say(show(f"{given.target}  sha256 {sha256}", WIDEST))
             return OK
         done = restore(given.source, state, wall=Instant(time.time_ns() // 1_000_000), force=given.force)
-        _say(f"restored {path}, era {done.era}" + (f"; the old one is kept as {done.kept}" if done.kept else ""))
+        kept = f"; the old one is kept as {done.kept}" if done.kept else ""
+        say(show(f"restored {path}, era {done.era}{kept}", WIDEST))
         return OK
     except StoreError as e:
-        return _fail("E500", str(e), "dsched db check", FAILED)
+        return fail("E500", str(e), "dsched db check", FAILED)
     except OSError as e:
-        return _fail("E500", f"{e.filename or path}: {(e.strerror or str(e)).lower()}", "", FAILED)
+        return fail("E500", f"{e.filename or path}: {(e.strerror or str(e)).lower()}", "", FAILED)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -61,21 +63,11 @@ def arguments() -> argparse.ArgumentParser:
 def _checked(path: Path) -> int:
     findings: list[Finding] = check(path)
     for found in findings:
-        _say(f"{found.code:<7} {found.where:<16} {found.text}")
+        say(show(f"{found.code:<7} {found.where:<16} {found.text}", WIDEST))
     if findings:
-        return _fail("E500", f"{path}: {len(findings)} findings", "dsched db restore FILE", FAILED)
-    _say(f"{path} is sound: its rows are what its log says")
+        return fail("E500", f"{path}: {len(findings)} findings", "dsched db restore FILE", FAILED)
+    say(show(f"{path} is sound: its rows are what its log says", WIDEST))
     return OK
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(show(text, 2_000) + "\n")
-
-
-def _fail(code: str, message: str, hint: str, exit: int) -> int:
-    """The same form as every other command's failure."""
-    sys.stderr.write(f"error[{code}] {show(message, 2_000)}\n" + (f"  do    {hint}\n" if hint else ""))
-    return exit
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dsched.scheduler.config import default_state
 from dsched.scheduler.core.trace import GAP, traces
 from dsched.scheduler.core.units import HOUR, SECOND, Instant, Millis
 from dsched.scheduler.engine.journal import FOLDER, read
-from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import fail
 
 OK: Final = 0
 FAILED: Final = 1
@@ -28,16 +28,16 @@ def main(argv: Sequence[str]) -> int:
     try:
         found = export(folder, days=given.days, gap=Millis(round(given.gap * SECOND)))
     except ValueError as e:
-        return _fail("E500", str(e), "dsched journal export DIR --days 7", FAILED)
+        return fail("E500", str(e), "dsched journal export DIR --days 7", FAILED)
     if not found:
-        return _fail("E404", f"no market journal at {folder}", "dsched daemon     keeps one", NOT_FOUND)
+        return fail("E404", f"no market journal at {folder}", "dsched daemon     keeps one", NOT_FOUND)
     try:
         given.target.mkdir(parents=True, exist_ok=True)
         for trace in found:
             name = str(trace["name"]).rpartition("/")[2]
             (given.target / f"{name}.json").write_text(json.dumps(trace) + "\n")
     except OSError as e:
-        return _fail("E500", f"{e.filename}: {(e.strerror or str(e)).lower()}", "give another DIR", FAILED)
+        return fail("E500", f"{e.filename}: {(e.strerror or str(e)).lower()}", "give another DIR", FAILED)
     known = sum(ticks for trace in found for count, ticks in trace["counts_rle"] if count is not None)
     total = sum(ticks for trace in found for _, ticks in trace["counts_rle"])
     sys.stdout.write(f"{len(found)} traces in {given.target}, {known / total:.0%} of {total} ticks known\n")
@@ -67,11 +67,6 @@ def export(folder: Path, *, days: float | None = None, gap: Millis = GAP) -> lis
     for trace in found:
         trace["start"] = datetime.fromtimestamp(trace["start"] / SECOND, UTC).isoformat()
     return found
-
-
-def _fail(code: str, message: str, hint: str, exit: int) -> int:
-    sys.stderr.write(f"error[{code}] {show(message, 2_000)}\n  do    {hint}\n")
-    return exit
 
 
 if __name__ == "__main__":

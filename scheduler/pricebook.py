@@ -29,7 +29,7 @@ from dsched.scheduler.engine.journal import FOLDER as JOURNAL
 from dsched.scheduler.engine.journal import PAST, encoded
 from dsched.scheduler.log import log
 from dsched.scheduler.pricefile import BadFile, Bucket, Found, Row, instant, parse
-from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import fail
 
 FOLDER: Final = "prices"
 BOOK: Final = "book.json"
@@ -152,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
     path: Path = given.file
     try:
         if path.stat().st_size > BYTES_MAX:
-            return _fail("E100", f"{path}: more than {BYTES_MAX >> 20} MiB", "split the file", USAGE)
+            return fail("E100", f"{path}: more than {BYTES_MAX >> 20} MiB", "split the file", USAGE)
         text = path.read_text(encoding="utf-8")
         as_of = None if given.as_of is None else instant(given.as_of)
         now = Instant(time.time_ns() // 1_000_000)
@@ -161,17 +161,17 @@ def main(argv: Sequence[str]) -> int:
             add(given.state or default_state(), found)
     except BadFile as bad:
         nothing = f"{path}: nothing was imported\n" + "\n".join(f"  {line}" for line in bad.complaints)
-        return _fail("E101", nothing, f"mend the file, then: dsched prices import {path}", USAGE)
+        return fail("E101", nothing, f"mend the file, then: dsched prices import {path}", USAGE)
     except UnicodeDecodeError as e:
-        return _fail("E101", f"{path}: not UTF-8 at byte {e.start}", f"iconv -t utf-8 {path}", USAGE)
+        return fail("E101", f"{path}: not UTF-8 at byte {e.start}", f"iconv -t utf-8 {path}", USAGE)
     except OSError as e:
         missing = isinstance(e, FileNotFoundError)
         message = f"{e.filename or path}: {(e.strerror or str(e)).lower()}"
         if missing:
-            return _fail("E404", message, "", NOT_FOUND)
-        return _fail("E500", message, "run it as the user of the daemon", FAILED)
+            return fail("E404", message, "", NOT_FOUND)
+        return fail("E500", message, "run it as the user of the daemon", FAILED)
     except ValueError as e:
-        return _fail("E100", f"--as-of: {e}", "", USAGE)
+        return fail("E100", f"--as-of: {e}", "", USAGE)
     done = "would be imported" if given.check else "imported"
     sys.stdout.write(f"{path}: {len(found.rows)} prices and {len(found.buckets)} interruption rates {done}\n")
     return OK
@@ -184,12 +184,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="read the file, import nothing")
     parser.add_argument("--state", type=Path, default=None, help="state directory (default: DSCHED_STATE)")
     return parser
-
-
-def _fail(code: str, message: str, hint: str, exit: int) -> int:
-    lines = [show(line, 2_000) for line in message.splitlines()]
-    sys.stderr.write(f"error[{code}] " + "\n".join(lines) + "\n" + (f"  do    {hint}\n" if hint else ""))
-    return exit
 
 
 if __name__ == "__main__":

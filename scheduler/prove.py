@@ -20,6 +20,7 @@ from dsched.scheduler.core.units import to_charge, usd
 from dsched.scheduler.sim.judge import Violation
 from dsched.scheduler.sim.storm.storm import Storm
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import say
 
 OK: Final = 0
 BROKEN: Final = 1
@@ -43,11 +44,11 @@ def main(argv: Sequence[str]) -> int:
             return _broken(seed, f"seed {seed}: {type(error).__name__}: {error}")
         if time.monotonic() - said > WORD_S:
             said = time.monotonic()
-            _say(f"  {number + 1} of {given.seeds} seeds, {(number + 1) / (said - began):.1f} per second")
+            say(f"  {number + 1} of {given.seeds} seeds, {(number + 1) / (said - began):.1f} per second")
     seconds = time.monotonic() - began
     rate = given.seeds / seconds if seconds else 0.0
-    _say(f"{given.seeds} seeds from {given.first}: no violation; {seconds:.0f} s, {rate:.1f} seeds per second")
-    _say("  " + ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common()))
+    say(f"{given.seeds} seeds from {given.first}: no violation; {seconds:.0f} s, {rate:.1f} seeds per second")
+    say("  " + ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common()))
     return OK
 
 
@@ -77,14 +78,9 @@ def weather(seed: int, steps: int = STEPS) -> Counter[str]:
 
 def _broken(seed: int, story: str) -> int:
     for line in story.splitlines():
-        _say(show(line, 600))
-    _say(f"again: python -m dsched.scheduler.prove --seeds 1 --first {seed}")
+        say(show(line, 600))
+    say(f"again: python -m dsched.scheduler.prove --seeds 1 --first {seed}")
     return BROKEN
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from dsched.providers.gcp import setup as gcp
 from dsched.providers.gcp.settings import PROJECT
 from dsched.scheduler.config import FILE, Config, ConfigError, default_state, from_file
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import WIDEST, fail, say
 
 OK: Final = 0
 FAILED: Final = 1
@@ -49,20 +50,18 @@ def main(argv: Sequence[str]) -> int:
         config = from_file((given.state or default_state()) / FILE, Config(state=given.state or default_state()))
         made = _aws(given, config) if given.cloud == "aws" else _gcp(given, config)
     except (ConfigError, ValueError) as error:
-        return _fail("E100", str(error), f"dsched setup {given.cloud} --help", USAGE)
+        return fail("E100", str(error), f"dsched setup {given.cloud} --help", USAGE)
     folder: Path = given.out or Path(f"dsched-setup-{given.cloud}")
     try:
         write(folder, made)
     except OSError as error:
-        return _fail(
-            "E500", f"{error.filename}: {(error.strerror or str(error)).lower()}", "give another --out", FAILED
-        )
+        return fail("E500", f"{error.filename}: {(error.strerror or str(error)).lower()}", "give another --out", FAILED)
     found = [*lint(made), *by_tools(folder, given.cloud)]
     for name in made:
-        _say(f"wrote  {folder / name}")
+        say(show(f"wrote  {folder / name}", WIDEST))
     for one in found:
-        _say(f"check  {one.what}: {one.verdict}" + (f" ({one.words})" if one.words else ""))
-    _say(f"next   read them, then: sh {folder / 'apply.sh'}")
+        say(show(f"check  {one.what}: {one.verdict}" + (f" ({one.words})" if one.words else ""), WIDEST))
+    say(show(f"next   read them, then: sh {folder / 'apply.sh'}", WIDEST))
     return FAILED if any(one.verdict == "fail" for one in found) else OK
 
 
@@ -196,15 +195,6 @@ def _run(tool: str, what: str, folder: Path, command: Sequence[str]) -> Verdict:
         return Verdict(what, "ok")
     said = (done.stdout + done.stderr).strip().splitlines()
     return Verdict(what, "fail", said[0] if said else f"exit {done.returncode}")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(show(text, 2_000) + "\n")
-
-
-def _fail(code: str, message: str, hint: str, exit: int) -> int:
-    sys.stderr.write(f"error[{code}] {show(message, 2_000)}\n" + (f"  do    {hint}\n" if hint else ""))
-    return exit
 
 
 if __name__ == "__main__":

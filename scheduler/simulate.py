@@ -33,6 +33,7 @@ from dsched.scheduler.sim.picture import draw
 from dsched.scheduler.sim.rerun import rerun
 from dsched.scheduler.sim.tally import Row, Tally, dollars, states, tally, to_wire
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import fail, say
 from dsched.scheduler.view.table import shorten
 from dsched.scheduler.wire.document import SpecError
 from dsched.scheduler.wire.spec import load, to_core
@@ -62,23 +63,23 @@ def main(argv: Sequence[str]) -> int:
     try:
         run = simulation(given)
     except (Wrong, BadTrace, OSError) as e:
-        return _fail("E100", str(e), getattr(e, "hint", "dsched simulate --help"), USAGE)
+        return fail("E100", str(e), getattr(e, "hint", "dsched simulate --help"), USAGE)
     except SpecError as e:
         from dsched.scheduler.view.fault import CODE, headline
 
-        return _fail(CODE, "; ".join(map(headline, e.faults)), "dsched schema", USAGE)
+        return fail(CODE, "; ".join(map(headline, e.faults)), "dsched schema", USAGE)
     try:
         run.run()
     except Violation as e:
-        return _fail("E500", str(e), f"the same again: dsched simulate --seed {given.seed} ...", FAILED)
+        return fail("E500", str(e), f"the same again: dsched simulate --seed {given.seed} ...", FAILED)
     found = tally(run)
     if given.picture is not None:
         given.picture.write_text(draw(found), encoding="utf-8")
     if given.output == "json":
-        _say(json.dumps(to_wire(found)))
+        say(json.dumps(to_wire(found)))
     else:
         for line in table(found, given.lines):
-            _say(line)
+            say(line)
     return OK
 
 
@@ -87,15 +88,15 @@ def _again(path: Path, output: str) -> int:
     try:
         found = rerun(path)
     except (BadRecord, OSError) as e:
-        return _fail("E100", str(e), "dsched daemon --record FILE", USAGE)
+        return fail("E100", str(e), "dsched daemon --record FILE", USAGE)
     if output == "json":
-        _say(json.dumps({"v": 1, **asdict(found)}))
+        say(json.dumps({"v": 1, **asdict(found)}))
     else:
-        _say(f"{found.messages:,} messages, {found.events:,} decisions, digest {found.digest}")
+        say(f"{found.messages:,} messages, {found.events:,} decisions, digest {found.digest}")
         if found.differs is None:
-            _say(f"the daemon's digest of its first {found.compared:,} decisions is the same: {found.recorded}")
+            say(f"the daemon's digest of its first {found.compared:,} decisions is the same: {found.recorded}")
         else:
-            _say(f"differs from the daemon's within its first {found.differs:,} decisions: {found.recorded}")
+            say(f"differs from the daemon's within its first {found.differs:,} decisions: {found.recorded}")
     return OK if found.differs is None else FAILED
 
 
@@ -268,15 +269,6 @@ def _line(cells: Sequence[str]) -> str:
         for number, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
     ]
     return "  " + "  ".join(padded).rstrip()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _fail(code: str, message: str, hint: str, exit: int) -> int:
-    sys.stderr.write(f"error[{code}] {show(message, 4_000)}\n  do    {hint}\n")
-    return exit
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Final
 from dsched.scheduler.demo.play import DemoError, Record, Settings, play
 from dsched.scheduler.demo.proof import Claim, claims
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import say
 
 LIMIT_SECONDS: Final = 60.0  # the promise
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def tell(text: str) -> None:
         if not options.quiet:
-            _say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
+            say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
 
     try:
         record = play(settings, tell)
@@ -39,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = time.monotonic() - began
     found.append(Claim(seconds < LIMIT_SECONDS, f"all of it took {seconds:.0f} s"))
     if options.json:
-        _say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
+        say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
     else:
         _summary(record, found, settings)
     good = all(claim.holds for claim in found)
     if good and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        _say(f"kept: {folder}")
+        say(f"kept: {folder}")
     return 0 if good else 1
 
 
@@ -63,25 +64,25 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _summary(record: Record, found: list[Claim], settings: Settings) -> None:
     bill = record.bill
-    _say("")
-    _say(f"  {'machine':<46} {'from':>8} {'to':>8} {'$/h':>9} {'paid':>9} {'on demand':>10}")
+    say("")
+    say(f"  {'machine':<46} {'from':>8} {'to':>8} {'$/h':>9} {'paid':>9} {'on demand':>10}")
     first = min(line["start"] for line in bill["lines"]) if bill["lines"] else 0
     for line in bill["lines"]:
         begin, end = (_clock(line[key] - first) for key in ("start", "end"))
         kind = "" if line["kind"] == "compute" else f" ({line['kind']})"
-        _say(
+        say(
             f"  {line['where'] + kind:<46} {begin:>8} {end:>8} {_dollars(line['rate']):>9} {_dollars(line['owed']):>9}"
             f" {_dollars(line['baseline'] or '0'):>10}"
         )
     share = f" ({bill['saved_share']:.0%})" if bill["saved_share"] is not None else ""
-    _say(
+    say(
         f"  paid ${_dollars(bill['spent'])} against ${_dollars(bill['baseline'])} on demand: "
         f"${_dollars(bill['saved'])}{share} saved"
     )
-    _say(f"  {record.health['market_note']}; GPUs are pretended, processes, notices and kills are real")
-    _say("")
+    say(f"  {record.health['market_note']}; GPUs are pretended, processes, notices and kills are real")
+    say("")
     for claim in found:
-        _say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
 
 
 def _clock(ms: int) -> str:
@@ -91,11 +92,6 @@ def _clock(ms: int) -> str:
 
 def _dollars(text: str) -> str:
     return f"{float(text):,.2f}"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -179,23 +179,12 @@ def _submit(client: Client, settings: Settings) -> str:
 def _watch(client: Client, cloud: LocalProvider, name: str, settings: Settings, tell: Tell, began: float) -> Record:
     """Follow the job to its end, and let the market strike at a third and at two thirds of the way."""
     blows = Blows(settings.steps)
-    seen = 0
-    while True:
-        for event in client.events(after=seen, limit=500):
-            seen = event["seq"]
-            if event["why"] and event["kind"] in TOLD:
-                tell(event["why"])
-        job = client.job(name)
-        if job["state"] in ENDED:
-            break
-        if time.monotonic() - began > settings.limit_seconds:
-            raise DemoError(f"{name} is still {job['state']} after {settings.limit_seconds:.0f} s: {job['reason']}")
+    for job in follow(client, name, tell, began, settings.limit_seconds):
         for what in blows.due(job):
             asyncio.run(_strike(cloud, client, job, what, tell))
             blows.dealt[what] = time.monotonic() - began
-        time.sleep(LOOK_SECONDS)
     return Record(
-        job=job,
+        job=client.job(name),
         attempts=client.attempts(name),
         events=all_events(client),
         bill=client.bill(name),
@@ -203,6 +192,26 @@ def _watch(client: Client, cloud: LocalProvider, name: str, settings: Settings, 
         seconds=time.monotonic() - began,
         blows=blows.dealt,
     )
+
+
+def follow(client: Client, name: str, tell: Tell, began: float, limit_seconds: float) -> Iterator[Job]:
+    """The job at each look until it has ended, the ended one last; what its events say is told on the way.
+
+    `began` is an instant of time.monotonic. Raises DemoError when the job is not over `limit_seconds` later.
+    """
+    seen = 0
+    while True:
+        for event in client.events(after=seen, limit=500):
+            seen = event["seq"]
+            if event["why"] and event["kind"] in TOLD:
+                tell(event["why"])
+        job = client.job(name)
+        yield job
+        if job["state"] in ENDED:
+            return
+        if time.monotonic() - began > limit_seconds:
+            raise DemoError(f"{name} is still {job['state']} after {limit_seconds:.0f} s: {job['reason']}")
+        time.sleep(LOOK_SECONDS)
 
 
 TOLD: Final = frozenset(

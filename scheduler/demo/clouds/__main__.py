@@ -20,6 +20,7 @@ from dsched.scheduler.demo.clouds.proof import claims
 from dsched.scheduler.demo.play import DemoError, Settings
 from dsched.scheduler.demo.proof import Claim
 from dsched.scheduler.view.safe import show
+from dsched.scheduler.view.say import say
 
 LIMIT_SECONDS: Final = 90.0  # the promise
 PATIENCE_SECONDS: Final = 300.0  # a machine that is busy with others breaks the promise, and is told how far
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def tell(text: str) -> None:
         if not options.json:
-            _say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
+            say(f"{time.monotonic() - began:6.1f} s  {show(text)}")
 
     try:
         record = play(settings, tell)
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = time.monotonic() - began
     found.append(Claim(seconds < LIMIT_SECONDS, f"all of it took {seconds:.0f} s (at most {LIMIT_SECONDS:.0f} s)"))
     if options.json:
-        _say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
+        say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
     else:
         _summary(record, found)
     good = all(claim.holds for claim in found)
@@ -71,29 +72,24 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _summary(record: Record, found: list[Claim]) -> None:
     bill = record.bill
-    _say("")
-    _say(f"  {'machine':<46} {'seconds':>8} {'$/h':>9} {'paid':>9} {'on demand':>10}")
+    say("")
+    say(f"  {'machine':<46} {'seconds':>8} {'$/h':>9} {'paid':>9} {'on demand':>10}")
     for line in bill["lines"]:
         kind = "" if line["kind"] == "compute" else f" ({line['kind']})"
-        _say(
+        say(
             f"  {line['where'] + kind:<46} {(line['end'] - line['start']) / 1_000:>8.1f} {float(line['rate']):>9.4f}"
             f" {float(line['owed']):>9.5f} {float(line['baseline'] or 0):>10.5f}"
         )
     share = f" ({bill['saved_share']:.0%})" if bill["saved_share"] is not None else ""
-    _say(
+    say(
         f"  paid ${float(bill['spent']):.5f} against ${float(bill['baseline']):.5f} on demand: "
         f"${float(bill['saved']):.5f}{share} saved"
     )
     for sentence in FAKES:
-        _say(f"  {sentence}")
-    _say("")
+        say(f"  {sentence}")
+    say("")
     for claim in found:
-        _say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
 
 
 if __name__ == "__main__":

@@ -25,15 +25,13 @@ from typing import Any, Final
 from dsched.scheduler.api.client import Client
 from dsched.scheduler.demo.clouds.skies import Skies, skies
 from dsched.scheduler.demo.play import (
-    ENDED,
     LOOK_SECONDS,
-    TOLD,
-    DemoError,
     Settings,
     Tell,
     all_events,
     connect,
     end,
+    follow,
     node_processes,
     straight_run,
     train,
@@ -143,27 +141,17 @@ def _submit(client: Client, settings: Settings, clouds: Skies) -> str:
 
 def _watch(client: Client, clouds: Skies, name: str, settings: Settings, tell: Tell, began: float) -> Record:
     """Follow the job to its end and its machines to theirs; EC2 wants its machine back on the way."""
-    seen, warned = 0, dict[str, Any]()
-    while True:
-        for event in client.events(after=seen, limit=500):
-            seen = event["seq"]
-            if event["why"] and event["kind"] in TOLD:
-                tell(event["why"])
-        job = client.job(name)
-        if job["state"] in ENDED:
-            break
-        if time.monotonic() - began > settings.limit_seconds:
-            raise DemoError(f"{name} is still {job['state']} after {settings.limit_seconds:.0f} s: {job['reason']}")
+    warned = dict[str, Any]()
+    for job in follow(client, name, tell, began, settings.limit_seconds):
         if not warned and job["state"] == "running" and job["step"] >= LOSE_AT * settings.steps:
             warned = clouds.ask("warn")
             tell(f"-- EC2 warns: it takes {warned['machine']} in two minutes --")
-        time.sleep(LOOK_SECONDS)
     seconds = time.monotonic() - began
     deadline = time.monotonic() + LEFT_SECONDS
     while (found := clouds.ask("seen"))["left"] and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     return Record(
-        job=job,
+        job=client.job(name),
         attempts=client.attempts(name),
         events=all_events(client),
         bill=client.bill(name),
