@@ -20,7 +20,7 @@ from dsched.providers.base import Auth, ProviderError, Scope
 from dsched.providers.gcp import told
 from dsched.providers.gcp.errors import raised, retriable, translate
 from dsched.providers.gcp.names import CLUSTER, label, region
-from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, Promised, instant, last
+from dsched.providers.gcp.rows import Happening, Held, Limit, Machine, MachineType, Progress, Promised, last
 from dsched.providers.gcp.settings import Settings
 from dsched.scheduler.core.units import HOUR, Instant
 
@@ -146,7 +146,6 @@ class Client:
         A role that is older than this question may not ask it; then a reservation has the end that it tells itself.
         """
         if time.monotonic() - self._bookings_at > BOOKINGS_S:
-            self._bookings_at = time.monotonic()
             try:
                 rows = self._aggregated(
                     "futureReservations.aggregatedList", "FutureReservations", "future_reservations", ""
@@ -154,6 +153,7 @@ class Client:
                 self._bookings = {key: add for row in rows for key, add in told.bookings(row)}
             except Auth:
                 self._bookings = {}
+            self._bookings_at = time.monotonic()  # not after any other failure: none would be taken for booked
         return self._bookings
 
     def commitments(self) -> list[Promised]:
@@ -187,8 +187,7 @@ class Client:
             "location_policy": {"location": f"zones/{zone}"},
         }
         answer = self._advise("capacity_history", zone, capacity_history_request_resource=resource)
-        rows = answer.preemption_history
-        return [(instant(r.interval.start_time), instant(r.interval.end_time), r.preemption_rate) for r in rows]
+        return [(*told.interval(row), row.preemption_rate) for row in answer.preemption_history]
 
     def spot_prices(self, zone: str, shape: str) -> list[tuple[Instant, Instant, int]]:
         """What this shape's spot machines cost by the list, interval by interval: micro-dollars per hour."""
@@ -199,7 +198,7 @@ class Client:
         }
         answer = self._advise("capacity_history", zone, capacity_history_request_resource=resource)
         return [
-            (instant(row.interval.start_time), instant(row.interval.end_time), told.micro(row.list_price))
+            (*told.interval(row), told.micro(row.list_price))
             for row in answer.price_history
             if row.list_price.currency_code in ("", "USD")
         ]

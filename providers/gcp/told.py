@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from dsched.providers.gcp.rows import Happening, Held, Machine, MachineType, Progress, Promised, instant, last
+from dsched.scheduler.core.units import Instant
 
 
 def machine(row: Any) -> Machine:
@@ -78,6 +80,13 @@ def bookings(row: Any) -> Iterator[tuple[tuple[str, str], Callable[[Held], Held]
 
     for name in row.status.auto_created_reservations:
         yield (last(row.zone), last(name)), add
+
+
+def interval(row: Any) -> tuple[Instant, Instant]:
+    """Both ends; an interval need not have them: then since ever, or until now."""
+    begin, end = row.interval.start_time, row.interval.end_time
+    now = Instant(time.time_ns() // 1_000_000)
+    return instant(begin) if begin else Instant(0), instant(end) if end else now
 
 
 def micro(money: Any) -> int:

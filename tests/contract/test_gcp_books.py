@@ -91,6 +91,19 @@ async def test_a_role_that_may_not_list_bookings_still_sells_reservations(world:
     assert (offer.free, offer.until) == (1, None)
 
 
+async def test_bookings_that_could_not_be_asked_are_asked_again_and_not_taken_for_none(world: GcpWorld) -> None:
+    zone, now = world.pool.zone, time.time()
+    world.cloud.reservations[zone, "booked-0"] = {"count": 2, "shape": world.pool.shape}
+    told = {"start": now - 60, "end": now + 86_400, "mode": "CALENDAR", "reservations": ["booked-0"]}
+    world.cloud.bookings[zone, "booked"] = told
+    world.front.faults.append(Fault("GET .*/aggregated/futureReservations", 400, "invalid"))
+    provider = world.provider()
+    with pytest.raises(ProviderError):
+        await provider.offers()
+    [offer] = [one for one in await provider.offers() if one.pool.market is Market.RESERVED]
+    assert offer.until == pytest.approx(told["end"] * 1_000, abs=2)
+
+
 async def test_without_the_price_list_imported_prices_are_offered_with_their_age(
     world: GcpWorld, tmp_path: Path
 ) -> None:

@@ -263,6 +263,8 @@ def _history(front: FakeGce, _: Json, __: Json, body: Json) -> Json:
         prices = [divmod(round(usd * 1e9), 10**9) for usd in front.cloud.listed.get((zone, shape), [])]
         told = [{"currencyCode": "USD", "units": str(units), "nanos": nanos} for units, nanos in prices]
         answer["priceHistory"] = _daily(front, [{"listPrice": price} for price in told])
+        for row in answer["priceHistory"][-1:]:
+            del row["interval"]["endTime"]  # it is in force; an interval of Google's need not have both ends
     return answer
 
 
