@@ -93,7 +93,10 @@ def parse(text: str, name: str, *, as_of: Instant | None, now: Instant, chips: C
     lines = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
     if not lines:
         raise BadFile([f"{name}: no line of column names; the first line that is no comment names the columns"])
-    columns = [column.strip().lower() for column in next(csv.reader([lines[0][1]]))]
+    try:
+        columns = [column.strip().lower() for column in next(csv.reader([lines[0][1]]))]
+    except csv.Error as error:
+        raise BadFile([f"{name}:{lines[0][0]}: {error}; is it CSV, with lines that end in a line feed?"]) from error
     read = _reader(columns)
     if read is None:
         raise BadFile(

@@ -50,6 +50,11 @@ def test_a_chip_price_is_the_price_of_every_machine_with_such_chips() -> None:
     assert {row.shape: row.price for row in rows}["ct6e-standard-8t"] == price(12)
 
 
+@pytest.mark.parametrize("head", ["provider,region\raws,us-east-1\r", f"provider,{'x' * 200_000}\n"])
+def test_a_line_of_column_names_that_is_none_is_named(head: str) -> None:
+    assert refused(head).startswith("p.csv:1: ")
+
+
 def test_a_table_over_days_has_holes_and_dates_of_its_own() -> None:
     head = "date,commit,machine,region,hour_od,hour_spot,hour_cud1y,hour_cud3y\n"
     rows = taken(head + "2026-10-01,x,a3-highgpu-8g,us-east4,80.5,0.0,,44\n", as_of=None).rows
