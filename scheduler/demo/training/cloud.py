@@ -101,23 +101,13 @@ def _submit(client: Client, arguments: Sequence[str]) -> str:
 
 
 def _watch(client: Client, cloud: LocalProvider, name: str, tell: play.Tell, began: float) -> Leg:
-    blows, seen = list(BLOWS), 0
-    dealt: list[str] = []
-    while True:
-        for event in client.events(after=seen, limit=500):
-            seen = event["seq"]
-            if event["why"] and event["kind"] in play.TOLD:
-                tell(event["why"])
-        job = client.job(name)
-        if job["state"] in play.ENDED:
-            return Leg("", client.attempts(name), job, dealt)
-        if time.monotonic() - began > LIMIT_S:
-            raise play.DemoError(f"{name} is still {job['state']} after {LIMIT_S:.0f} s: {job['reason']}")
+    blows, dealt = list(BLOWS), list[str]()
+    for job in play.follow(client, name, tell, began, LIMIT_S):
         if blows and job["state"] == "running" and job["step"] >= blows[0][0] * STEPS:
             _, kind = blows.pop(0)
             asyncio.run(_strike(cloud, client, job, kind, tell))
             dealt.append(kind)
-        time.sleep(play.LOOK_SECONDS)
+    return Leg("", client.attempts(name), client.job(name), dealt)
 
 
 async def _strike(cloud: LocalProvider, client: Client, job: Job, kind: str, tell: play.Tell) -> None:
