@@ -25,6 +25,7 @@ from dsched.scheduler.wire.session import AgentError
 
 CONNECTIONS_MAX: Final = 8_192  # an agent keeps three: two thousand nodes, and strangers who hold connections open
 HANDSHAKE_S: Final = 10.0  # a stranger who says nothing has no more
+ASKING_S: Final = 60.0  # from the first byte of a call to its last: 1 MiB of logs on a bad way
 _HEADER: Final = SECRET_HEADER.encode()
 
 
@@ -51,6 +52,37 @@ class Door:
         return True
 
 
+class DoorProtocol(PeerProtocol):
+    """HTTP whose calls must be said in time: nobody holds a connection by silence, or by a byte now and then."""
+
+    _asking: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_call()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_call()
+
+    def on_message_complete(self) -> None:
+        self._settle()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle()
+        super().connection_lost(exc)
+
+    def _await_call(self) -> None:
+        if self._asking is None:
+            self._asking = self.loop.call_later(ASKING_S, self.transport.abort)
+
+    def _settle(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+
+
 async def serve_nodes(
     app: Application,
     host: str,
@@ -63,7 +95,7 @@ async def serve_nodes(
     """Answer agents until `stop`. `ready` gets the port. Raises OSError for an address that cannot be had."""
     config, state, loop = configured(Door(app), CONNECTIONS_MAX), ServerState(), asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: PeerProtocol(config, state, app_state={}, _loop=loop),
+        lambda: DoorProtocol(config, state, app_state={}, _loop=loop),
         host.strip("[]") or None,
         port,
         backlog=BACKLOG,

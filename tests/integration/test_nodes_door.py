@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dsched.jobs.agent.client import Answer, Link, LinkError
+from dsched.scheduler.api import nodes
 from dsched.scheduler.api.nodes import serve_nodes
 from dsched.scheduler.api.ports import Extras
 from dsched.scheduler.bringup.certificate import own_certificate
@@ -126,6 +127,25 @@ async def test_what_people_ask_is_not_there_for_an_agent_either(door: Door) -> N
     session = (await door.hello())["session"]
     for path in ("/v1/jobs", "/v1/health", "/v1/events", "/openapi.json"):
         assert (await door.ask("GET", path, session=session)).status == 404, path
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /agent/v1/hello HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\n{"])
+async def test_who_does_not_say_what_they_want_is_let_go(
+    door: Door, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(nodes, "ASKING_S", 0.2)
+
+    def wait() -> bytes:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", door.port), 20) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            secure.sendall(said)
+            return secure.recv(64)
+
+    assert await asyncio.to_thread(wait) == b""
 
 
 async def test_a_stranger_is_answered_before_its_body_is_read(door: Door) -> None:
