@@ -50,6 +50,7 @@ log = structlog.get_logger()
 
 BLIND_MAX: Final = Millis(10 * MINUTE)  # so long a region that does not answer is told as it was; leases are longer
 PREPARE_S: Final = 3.0  # for the questions before a launch, most of which have been answered before
+GANG_S: Final = 5.0  # beside them, to make a gang's network: five calls, one after the other, of half a second each
 LISTED_WITHIN: Final = Millis(30 * SECOND)  # EC2 promises nothing; a new machine is listed within a few
 UNANSWERED_MAX: Final = 1_000  # tokens remembered for that long
 # Refusals that say nothing of an earlier call: EC2 judges its own by the token, which it knows.
@@ -95,8 +96,9 @@ class AwsProvider:
 
     async def launch(self, want: Launch) -> list[Node]:
         region = self._region(want.pool)
+        limit = PREPARE_S + (GANG_S if want.count > 1 else 0)
         try:
-            async with asyncio.timeout(PREPARE_S):
+            async with asyncio.timeout(limit):
                 asked = await self._request(region, want)
             await region.launches.take()
             return await self._bought(region, want, asked)
@@ -105,7 +107,7 @@ class AwsProvider:
                 raise Throttled(refusal.code, str(refusal), scope=Scope.REGION) from refusal
             return await self._bought_before(region, want, refusal)
         except TimeoutError as error:
-            raise Ambiguous("NoAnswer", f"{region.name} did not answer in {PREPARE_S:.0f} s") from error
+            raise Ambiguous("NoAnswer", f"{region.name} did not answer in {limit:.0f} s") from error
         except ProviderError as error:
             if type(error) is ProviderError:  # no answer to a question on the way: nothing was done, but who knows
                 raise Ambiguous(error.code, str(error), scope=error.scope) from error

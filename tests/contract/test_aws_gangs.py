@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dsched.providers.aws import provider as provider_module
 from dsched.providers.aws.gang import UNUSED
 from dsched.providers.aws.provider import AwsProvider
 from dsched.providers.base import NodeStatus, Throttled
@@ -96,6 +97,17 @@ async def test_a_group_that_is_not_seen_everywhere_yet_only_takes_a_repeat(where
             await provider.launch(wish)
         assert len(await provider.launch(wish)) == 2
         assert len(groups(world)) == 1
+
+
+async def test_a_network_has_more_time_than_questions_that_were_answered_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with AwsWorld() as world:
+        provider = world.provider()
+        await provider.launch(want(world, "alone"))  # what is asked once for all launches
+        monkeypatch.setattr(provider_module, "PREPARE_S", 0.2)
+        world.pull("fault", action="CreateSecurityGroup", delay_s=0.3)
+        assert len(await provider.launch(want(world, "t-1", count=2))) == 2
 
 
 async def test_what_no_machine_uses_any_more_is_taken_away_and_nothing_before() -> None:

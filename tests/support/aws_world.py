@@ -69,6 +69,7 @@ class AwsWorld(RealWorld):
         # What is no answer from AWS is only a slow one from a busy test machine.
         self._patience.enter_context(patch.object(client, "CHANGE_S", WAIT_S))
         self._patience.enter_context(patch.object(provider, "PREPARE_S", WAIT_S))
+        self._patience.enter_context(patch.object(provider, "GANG_S", WAIT_S))
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
