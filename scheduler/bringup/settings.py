@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 _LISTEN: Final = re.compile(r"(\[[0-9a-fA-F:]*\]|[^:\s]*):(\d{1,5})")
 _ANY: Final = ("", "0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
 _CLOUDS: Final = ("aws", "gcp")
-_SOURCES_MAX: Final = 4  # user-data has little room
+SOURCES_MAX: Final = 4  # user-data has little room, and every launch carries these; see script.py
+CODE_MAX: Final = 500  # characters of all of them together
+ADDRESS_MAX: Final = 260  # characters: a host's name has 253 at most
 
 
 class SettingsError(ValueError):
@@ -33,14 +35,20 @@ class Nodes:
         for name, text in (("listen", self.listen), ("address", self.address)):
             if text and (not (found := _LISTEN.fullmatch(text)) or not int(found[2]) < 65_536):
                 raise SettingsError(f"nodes: {name} = {text!r}: must be host:port, such as 0.0.0.0:7443")
+            if len(text) > ADDRESS_MAX:
+                raise SettingsError(f"nodes: {name} has {len(text)} characters, {ADDRESS_MAX} are the most: shorten it")
         if self.listen and not self.address and self.host in _ANY:
             raise SettingsError(f"nodes: listen = {self.listen!r} cannot be called; say how nodes reach it: address")
         if self.address and not self.listen:
             raise SettingsError("nodes: address without listen; say where to listen, such as listen = 0.0.0.0:7443")
         if bool(self.certificate) != bool(self.key):
             raise SettingsError("nodes: certificate and key belong together; name both, or neither")
-        if len(self.code) > _SOURCES_MAX or not all(urlsplit(one).scheme in ("https", "http") for one in self.code):
-            raise SettingsError(f"nodes: code: at most {_SOURCES_MAX} folders such as https://bucket.example/agent")
+        if (size := sum(map(len, self.code))) > CODE_MAX:
+            raise SettingsError(
+                f"nodes: code has {size} characters together, {CODE_MAX} are the most: user-data is small"
+            )
+        if len(self.code) > SOURCES_MAX or not all(urlsplit(one).scheme in ("https", "http") for one in self.code):
+            raise SettingsError(f"nodes: code: at most {SOURCES_MAX} folders such as https://bucket.example/agent")
         for cloud, uri in self.checkpoints.items():
             if cloud not in _CLOUDS or urlsplit(uri).scheme not in ("s3", "gs") or not urlsplit(uri).netloc:
                 raise SettingsError(

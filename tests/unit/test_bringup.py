@@ -19,7 +19,7 @@ import pytest
 from dsched.scheduler.bringup.certificate import Certificate, CertificateError, own_certificate
 from dsched.scheduler.bringup.code import agent_code
 from dsched.scheduler.bringup.script import BYTES_MAX, ScriptTooLong, start_script
-from dsched.scheduler.bringup.settings import Nodes, SettingsError, read
+from dsched.scheduler.bringup.settings import ADDRESS_MAX, CODE_MAX, SOURCES_MAX, Nodes, SettingsError, read
 from dsched.scheduler.wire.agent import UserData
 from tests.support.house import marked, wait_for
 
@@ -55,6 +55,16 @@ def test_what_ends_the_machine_is_armed_before_anything_that_may_fail() -> None:
     assert lines[4] == "[ -s lease ] || echo 4000000001 >lease"
     assert all("fetch" not in line and "urlopen" not in line for line in lines[:armed])
     assert lines[-1] == "up agent"
+
+
+def test_whatever_the_settings_allow_has_room_in_user_data() -> None:
+    nodes = Nodes(
+        listen="0.0.0.0:7443", address=f"{'a' * (ADDRESS_MAX - 5)}:7443", code=(f"https://{'c' * 117}",) * SOURCES_MAX
+    )
+    assert sum(map(len, nodes.code)) == CODE_MAX
+    sources = [*(f"{place}/{DIGEST}.pyz" for place in nodes.code), f"{nodes.home}/agent/v1/code/{DIGEST}"]
+    told = data(daemon=nodes.home, token="t" * 64, cluster="c" * 32, pin="d" * 64, secret=f"{10**12}.{'e' * 64}")
+    start_script(told, flavour="aws", sha256=DIGEST, sources=sources)
 
 
 def test_a_launch_that_carries_too_much_is_refused_with_the_remedy() -> None:
@@ -234,6 +244,8 @@ def test_nodes_are_told_the_address_that_reaches_us() -> None:
         ({"probe": "no"}, "must be true or false"),
         ({"code": ["ftp://a"]}, "folders such as https://"),
         ({"code": "https://a"}, "must be a list of texts"),
+        ({"code": [f"https://{'a' * 250}", f"https://{'b' * 250}"]}, "516 characters together, 500 are the most"),
+        ({"listen": "a:1", "address": f"{'a' * 260}:1"}, "262 characters, 260 are the most"),
         ({"checkpoints": {"aws": "/disk"}}, "a folder such as s3://bucket/dsched"),
         ({"checkpoints": {"azure": "s3://b/c"}}, r"must be a cloud \(aws or gcp\)"),
         ({"checkpoints": "s3://b"}, r"must be a table of texts, \[nodes\.checkpoints\]"),
