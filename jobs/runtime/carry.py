@@ -43,9 +43,11 @@ def carry(origin: Storage, target: Storage, generation: int) -> Manifest | None:
     Call it before `target` is claimed. Raises StorageError, Superseded, and NothingValid where neither store holds a
     checkpoint that verifies though `origin` holds some.
     """
-    newest = next(iter(look(target).visible), None)
+    newest, left = next(iter(look(target).visible), None), Checkpoints(origin, generation)
+    if newest is not None and newest >= next(iter(look(origin).visible), newest):
+        return None  # seen by their names: every byte that is read there is paid
     try:
-        found = Checkpoints(origin, generation).restore()
+        found = left.restore()
     except NothingValid:
         if newest is None:
             raise

@@ -62,6 +62,27 @@ def test_a_second_start_of_the_same_generation_carries_nothing_twice(here: FileS
     assert carry(here, there, 2) is None
 
 
+@pytest.mark.parametrize("generation", [2, 3])
+def test_a_start_that_finds_it_there_does_not_read_it_again(
+    tmp_path: Path, there: FileStorage, generation: int
+) -> None:
+    class Far(FileStorage):
+        """What is read of it is paid by the gigabyte."""
+
+        def get(self, path: str, size_max: int) -> bytes:
+            read.append(path)
+            return super().get(path, size_max)
+
+    read = list[str]()
+    far = Far(tmp_path / "far")
+    save(far, 1, 10)
+    carry(far, there, 2)
+    Checkpoints(there, 2)
+    read.clear()
+    assert carry(far, there, generation) is None
+    assert [path for path in read if path.startswith("shards")] == []
+
+
 def test_a_store_that_is_ahead_keeps_its_own(here: FileStorage, there: FileStorage) -> None:
     save(here, 1, 10)
     save(there, 2, 15)
