@@ -154,7 +154,7 @@ class GcpProvider:
         return self.settings.regions if self.settings.advice else ()
 
     async def history(self, part: str, since: Instant, until: Instant) -> list[tuple[Pool, Quote]]:
-        """Of one region: a question per zone and shape, a few at a time."""
+        """Of one region: a question per zone and shape, one after the other."""
         board = await self._board.board()
         spots = [kind for kind in board.kinds if names.region(kind.zone) == part]
         spots = [kind for kind in spots if board.price(kind.zone, kind.name, Usage.SPOT) is not None]
