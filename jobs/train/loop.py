@@ -156,10 +156,9 @@ def _go(
                 step = training.step(lambda: _flags(run, training.done), record.copied)
             flags = step.flags
             record.loss(step.loss)
-            if resumed and not math.isfinite(step.loss):
-                checkpoints.reject(resumed, f"loss {step.loss} at the first step after it")
+            if not (math.isfinite(step.loss) and math.isfinite(step.norm)):
                 lost = False
-                return EXIT_CORRUPT
+                return _diverged(run, checkpoints, training, resumed, step)
             resumed = None
             telling.step(step)
             time.sleep(max(0.0, began + pace_s - time.monotonic()))
@@ -178,6 +177,18 @@ def _go(
         watch.close()
         record.close(abandon=lost)
     return _leave(run, training.done, finished=training.done >= steps, durable=durable)
+
+
+def _diverged(run: Runtime, checkpoints: Checkpoints, training: Training, resumed: Manifest | None, step: Step) -> int:
+    """The weights are spoilt, or are now. They are not saved: two saves later the last good state would be pruned."""
+    if resumed and not math.isfinite(step.loss):
+        checkpoints.reject(resumed, f"loss {step.loss} at the first step after it")
+        return EXIT_CORRUPT
+    reason = f"loss {step.loss}, gradient norm {step.norm}: the run diverged, its last good checkpoint stays"
+    log.error("step %d: %s", training.done, reason)
+    if checkpoints.leads:
+        run.alarm(training.done, reason)
+    return EXIT_FAILED
 
 
 def warn_of_mixture(gang: Gang, numerics: Mapping[str, str]) -> None:

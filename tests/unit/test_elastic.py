@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch")
@@ -9,9 +11,11 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
-from dsched.jobs.runtime.contract import ContractError
+from dsched.jobs.runtime.checkpoint import newest_manifest
+from dsched.jobs.runtime.contract import ContractError, Environment, Runtime
 from dsched.jobs.runtime.elastic import Flat, Fold, Summation, World
-from dsched.jobs.train.loop import warn_of_mixture
+from dsched.jobs.runtime.storage import FileStorage
+from dsched.jobs.train.loop import EXIT_FAILED, train, warn_of_mixture
 from dsched.jobs.train.optim import AdamW
 from dsched.jobs.train.shape import PRESETS
 from dsched.jobs.train.training import Recipe, Training
@@ -143,6 +147,14 @@ def test_a_state_that_was_saved_by_shards_goes_on_with_the_same_bits() -> None:
     second.resume(Manifest(step=2, generation=1, shards=(), **first.facts()), files)
     assert [second.step().loss for _ in range(2)] == losses[2:]
     assert torch.equal(second.flat.weights, straight.flat.weights)
+
+
+def test_a_run_that_diverges_stops_and_saves_nothing_of_it(tmp_path: Path) -> None:
+    recipe = Recipe(shape=PRESETS["tiny"], shards=1, length=16, corpus_bytes=100_000, rate=1e36)
+    assert train(Runtime(Environment(generation=1)), str(tmp_path), recipe, steps=6, every=1) == EXIT_FAILED
+    newest = newest_manifest(FileStorage(tmp_path))
+    assert newest is not None
+    assert newest.step == 1, "its loss was still a number"
 
 
 class Others:
