@@ -15,6 +15,8 @@ SHARDS, both powers of two; the same kind of device, library and kernels everywh
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -28,11 +30,14 @@ from dsched.jobs.runtime.contract import ContractError, Environment
 from dsched.jobs.runtime.gang import PeerLost
 
 if TYPE_CHECKING:
-    from torch._C._distributed_c10d import TCPStore
+    from torch._C._distributed_c10d import Store, TCPStore
+
+log = logging.getLogger("dsched.gang")
 
 SHARDS: Final = 8  # of a batch and of a checkpoint; more workers than this need more
 ALIGNMENT: Final = 64  # elements; a shard's bytes in fp32 are then whole cache lines
 FAREWELL_S: Final = 5.0  # for the slowest rank to read the last word
+BEATS: Final = 6  # of a rank's pulse in the time after which it is taken for lost
 PEERS_S: Final = 60.0  # to meet, and for the slowest collective: whoever is silent for longer is gone
 
 
@@ -243,16 +248,22 @@ class Board:
     """Short texts between the workers of a generation, over the store at which they met: for the checkpoint's thread.
 
     Not a collective of the training's process group: that belongs to the main thread, and two threads there hang.
+    Ranks write and fetch checkpoints for minutes between two words, so a rank is lost when its pulse stops, not when
+    its word is late.
     """
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, *, silence_s: float = PEERS_S) -> None:
         """Raises PeerLost."""
         from torch._C._distributed_c10d import PrefixStore
 
         self.rank, self._size, self._round = env.rank, env.world_size, 0
         self._last = ""
+        self._silence_s, self._over = silence_s, threading.Event()
+        place = f"{env.job}/{env.generation}/board"
         with peers():
-            self._store = PrefixStore(f"{env.job}/{env.generation}/board", _store(env, serve=False))
+            self._store = PrefixStore(place, _store(env, serve=False))
+            pulse = PrefixStore(place, _store(env, serve=False))  # its own: a waiting client keeps others out
+        threading.Thread(target=self._beat, args=(pulse,), name="pulse", daemon=True).start()
 
     def exchange(self, text: str) -> list[str]:
         """Every worker's text, by rank. All of them call it equally often. Raises PeerLost."""
@@ -260,14 +271,34 @@ class Board:
         key = f"{self._round}/{self.rank}"
         with peers():
             self._store.set(key, text)
-            texts = [self._store.get(f"{self._round}/{rank}").decode() for rank in range(self._size)]
+            texts = [self._word(rank) for rank in range(self._size)]
             if self._last:  # everybody has posted this round, so everybody has read the one before
                 self._store.delete_key(self._last)
         self._last = key
         return texts
 
+    def _word(self, rank: int) -> str:
+        key, pulse = f"{self._round}/{rank}", f"pulse/{rank}"
+        beats = self._store.add(pulse, 0)
+        while True:
+            try:
+                self._store.wait([key], timedelta(seconds=self._silence_s))
+            except RuntimeError:
+                before, beats = beats, self._store.add(pulse, 0)
+                if beats == before:
+                    raise
+                log.info("rank %d takes its time, and is alive", rank)
+            else:
+                return self._store.get(key).decode()
+
+    def _beat(self, store: Store) -> None:
+        with suppress(RuntimeError):  # without the store this rank is lost anyway
+            while not self._over.wait(self._silence_s / BEATS):
+                store.add(f"pulse/{self.rank}", 1)
+
     def close(self) -> None:
         """The last call before a rank leaves: rank 0 holds the store, and must not take it away from slower readers."""
+        self._over.set()
         bye = [f"bye/{rank}" for rank in range(self._size)]
         with suppress(RuntimeError):  # whoever is gone needs the store no more
             self._store.set(bye[self.rank], "")
