@@ -21,7 +21,8 @@ from dsched.scheduler.wire.agent import EXIT_PEER_LOST
 
 log = logging.getLogger("dsched.stall")
 
-FLOOR_S: Final = 60.0  # compilers, full page caches and slow disks take long once, and that is no hang
+FIRST_S: Final = 1_800.0  # before the first step nobody knows how long one takes, and compilers work in it
+FLOOR_S: Final = 60.0  # full page caches and slow disks take long once, and that is no hang
 TIMES: Final = 3.0  # the median step
 STEPS: Final = 64  # of which the median is taken
 LOOKS: Final = 4  # per limit
@@ -35,10 +36,11 @@ class StallWatch:
         self,
         *,
         floor_s: float = FLOOR_S,
+        first_s: float = FIRST_S,
         leave: Callable[[], None] = lambda: os._exit(EXIT_PEER_LOST),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._floor_s, self._leave, self._monotonic = floor_s, leave, monotonic
+        self._floor_s, self._first_s, self._leave, self._monotonic = floor_s, first_s, leave, monotonic
         self._steps: deque[float] = deque(maxlen=STEPS)
         self._began: float | None = None
         self._over = threading.Event()
@@ -46,7 +48,7 @@ class StallWatch:
 
     @property
     def limit_s(self) -> float:
-        return max(self._floor_s, TIMES * statistics.median(self._steps)) if self._steps else self._floor_s
+        return max(self._floor_s, TIMES * statistics.median(self._steps)) if self._steps else self._first_s
 
     def __enter__(self) -> None:
         self._began = self._monotonic()

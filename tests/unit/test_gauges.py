@@ -55,7 +55,7 @@ def test_noise_a_shrinking_process_and_a_young_one_are_no_leak(slope: float, noi
 
 def test_a_step_that_never_ends_makes_the_rank_leave() -> None:
     left = threading.Event()
-    with StallWatch(floor_s=0.02, leave=left.set):
+    with StallWatch(floor_s=0.02, first_s=0.02, leave=left.set):
         assert left.wait(30)
 
 
@@ -68,3 +68,9 @@ def test_between_steps_it_may_take_as_long_as_it_likes() -> None:
     now += 10_000.0
     watch.close()
     assert left == []
+
+
+def test_the_first_step_may_take_longer_than_a_minute() -> None:
+    watch = StallWatch(leave=lambda: None)
+    watch.close()
+    assert watch.limit_s >= 1_800, "a large batch on one GPU takes minutes: it would be killed in each generation"
