@@ -14,6 +14,7 @@ fork. Import torch in `warm()`, use it in the rank.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import traceback
 from typing import Any, Final
 
@@ -90,7 +92,10 @@ def become(request: dict[str, Any], gate: int, output: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         if os.read(gate, 1):  # else whoever asked for it is gone
             _stand(request, gate, output)
-            code = _run(request["argv"])
+            try:
+                code = _run(request["argv"])
+            finally:
+                _end()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -124,6 +129,12 @@ def _run(argv: list[str]) -> int:
         sys.stderr.write(f"{e.code}\n")
         return 1
     return 0
+
+
+def _end() -> None:
+    """As an interpreter ends: wait for the module's threads, then run what it registered."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 def _request(data: bytes, descriptors: list[int]) -> dict[str, Any]:

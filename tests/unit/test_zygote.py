@@ -94,6 +94,22 @@ assert not zygote.ready
         assert ended.startswith("the zygote does not fork")
 
 
+def test_a_rank_ends_as_python_ends(tmp_path: Path) -> None:
+    (tmp_path / "last.py").write_text(
+        "import atexit, sys, threading\n"
+        "atexit.register(print, 'registered')\n"
+        "threading.Thread(target=lambda: (threading.main_thread().join(), print('thread'))).start()\n"
+        "sys.exit(3)\n"
+    )
+    script = """
+pid, gate = zygote.fork(["-m", "last"], {}, 1)
+os.write(gate, b"\\n")
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+"""
+    with folder(tmp_path, script) as said:
+        assert said.splitlines() == ["thread", "registered"]
+
+
 def test_a_rank_that_fails_says_why_and_exits_with_one(tmp_path: Path) -> None:
     script = """
 pid, gate = zygote.fork(["-m", "nothing_of_this_name"], {}, 1)
