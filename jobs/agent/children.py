@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +82,8 @@ class Children:
         try:
             self._known[pid] = ended
             _lower(pid)
-            os.write(gate, b"\n")
+            with suppress(BrokenPipeError):  # it was killed meanwhile: its end is told like any other
+                os.write(gate, b"\n")
         finally:
             os.close(gate)
         return pid
@@ -90,7 +92,7 @@ class Children:
         """Have the next generations of this job start warm, where it asks for that."""
         zygote = self.warm.prepare(command, folder, env)
         if zygote is not None:
-            self.adopt(zygote.pid, lambda _code: None)
+            self.adopt(zygote.pid, zygote.ended)
             _lower(zygote.pid)
 
     def adopt(self, pid: int, ended: Callable[[int], None]) -> None:

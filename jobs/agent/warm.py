@@ -32,7 +32,7 @@ class Zygote:
     def __init__(self, python: str, module: str, folder: Path, env: Mapping[str, str]) -> None:
         """Raises OSError. It imports at its own pace, see `ready`."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ready = False
+        self._ready, self._gone = False, False
         with theirs:
             theirs.set_inheritable(True)
             nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
@@ -77,10 +77,15 @@ class Zygote:
             os.close(gate)
         return int(answer["pid"]), key
 
+    def ended(self, _code: int) -> None:
+        """It is reaped: its number may be another process' from now on."""
+        self._gone, self._ready = True, False
+
     def close(self) -> None:
         self._control.close()
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if not self._gone:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 class Warmth:

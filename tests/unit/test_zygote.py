@@ -120,6 +120,38 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
         assert "No module named nothing_of_this_name" in said
 
 
+def test_a_zygote_that_has_ended_is_not_killed_by_its_number(tmp_path: Path) -> None:
+    script = """
+import signal, subprocess
+os.kill(zygote.pid, signal.SIGKILL)
+zygote.ended(os.waitstatus_to_exitcode(os.waitpid(zygote.pid, 0)[1]))
+other = subprocess.Popen(["sleep", "1000"])
+zygote.pid = other.pid  # as the kernel may give it again
+zygote.close()
+other.terminate()
+print(other.wait())
+"""
+    with folder(tmp_path, script) as said:
+        assert said == "-15\n"
+
+
+def test_a_rank_that_dies_at_its_gate_ends_like_any_other(tmp_path: Path) -> None:
+    script = """
+import signal
+from dsched.jobs.agent.children import Children
+from dsched.jobs.agent.loop import Loop
+children, codes = Children(Loop()), []
+pid, gate = zygote.fork(["-m", "rank", "0"], {}, 1)
+os.kill(pid, signal.SIGKILL)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+assert children._open(pid, gate, codes.append) == pid
+children.reap()
+print(codes)
+"""
+    with folder(tmp_path, script) as said:
+        assert said == "[-9]\n"
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
