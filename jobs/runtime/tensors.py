@@ -56,16 +56,17 @@ class Stage:
 
     def hold(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy `state` aside. The copies are valid until the next call."""
-        on_gpu = False
+        gpus = set()
         for name, tensor in state.items():
             copy = self._copies.get(name)
             if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
                 copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
                 self._copies[name] = copy
             copy.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
-            on_gpu = on_gpu or tensor.is_cuda
-        if on_gpu:
-            torch.cuda.synchronize()
+            if tensor.is_cuda:
+                gpus.add(tensor.device)
+        for gpu in gpus:
+            torch.cuda.synchronize(gpu)  # by name: a thread begins on device 0, whatever its rank computes on
         return {name: self._copies[name] for name in state}
 
 
