@@ -85,7 +85,7 @@ def _train(run: Runtime, options: argparse.Namespace) -> int:
             recipe,
             steps=options.steps,
             every=options.every,
-            device=_device(run.env.local_rank) if options.device == "auto" else options.device,
+            device=_device(options.device, run.env.local_rank),
             summation=Summation(options.summation),
             recompute=options.recompute,
             pace_ms=options.pace_ms,
@@ -136,15 +136,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _device(local_rank: int) -> str:
+def _device(wanted: str, local_rank: int) -> str:
     """A GPU's kernels repeat their bits only when told to, and that import takes 1.7 s; a CPU's do on one thread."""
     import torch
 
-    if not torch.cuda.is_available():
-        return "cpu"
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if not wanted.startswith("cuda"):
+        return wanted
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    index: int | None = torch.device(wanted).index  # its type says it is never None
+    torch.cuda.set_device(local_rank % max(1, torch.cuda.device_count()) if index is None else index)
     return f"cuda:{torch.cuda.current_device()}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dsched.jobs.runtime.checkpoint import newest_manifest
 from dsched.jobs.runtime.contract import ContractError, Environment, Runtime
 from dsched.jobs.runtime.elastic import Flat, Fold, Summation, World
 from dsched.jobs.runtime.storage import FileStorage
+from dsched.jobs.train.__main__ import _device
 from dsched.jobs.train.loop import EXIT_FAILED, train, warn_of_mixture
 from dsched.jobs.train.optim import AdamW
 from dsched.jobs.train.shape import PRESETS
@@ -155,6 +157,18 @@ def test_a_run_that_diverges_stops_and_saves_nothing_of_it(tmp_path: Path) -> No
     newest = newest_manifest(FileStorage(tmp_path))
     assert newest is not None
     assert newest.step == 1, "its loss was still a number"
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_named_repeats_its_bits_too(wanted: str) -> None:
+    try:
+        with suppress(RuntimeError, AssertionError, AttributeError):  # where there is none
+            _device(wanted, 0)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert _device("cpu", 3) == "cpu"
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 class Others:
