@@ -1,4 +1,4 @@
-"""The trainer on one Hopper GPU: kernels against their reference, speed of a step, bits of one and two processes.
+"""The trainer on one Hopper GPU: kernels against their reference in float64, and the speed of a step.
 
     .venv/bin/python bench/gpu_training.py [--preset 1b] [--steps 20]
 
