@@ -42,6 +42,10 @@ def _egress(draft: Draft, job: Job, attempt: Attempt) -> None:
     if owed > 0:
         gigabytes = job.checkpoint_bytes / 1e9
         ledger.book_egress(draft, node, job, owed, f"list price, {gigabytes:.3g} GB from {source}")
+    if (
+        source.partition("/")[0] != target.partition("/")[0]
+    ):  # each cloud has its own store: it was carried into this one
+        draft.job(draft.state.jobs[job.id], "carried", checkpoint_at=target)
 
 
 def steps(draft: Draft, message: StepsMeasured) -> None:

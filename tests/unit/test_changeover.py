@@ -196,3 +196,20 @@ def test_a_checkpoint_that_was_read_from_another_region_is_on_the_bill() -> None
         (to_charge(usd(2)), "list price, 100 GB from local/us-east")
     ]
     assert stage.job(name).spent - before == to_charge(usd(2))
+
+
+def test_a_checkpoint_that_was_carried_into_another_cloud_is_paid_once() -> None:
+    stage = Stage(sold("us-east-1a", 20.0))
+    stage.policy = Policy(facts=Facts(egress=Egress((Route(source="other", within=0.02, out=0.09),))))
+    name = stage.run()
+    stage.tell(CheckpointSaved(node=stage.job(name).nodes[0], job=name, generation=1, step=5, size=int(100e9)))
+    stage.state.jobs[name] = replace(stage.job(name), checkpoint_at="other/us-east")
+    for generation, zone in ((2, "us-west-2b"), (3, "us-west-2c")):
+        stage.offers(sold(zone, 30.0))
+        stage.kill(stage.job(name).nodes[0])
+        stage.hello(*stage.launch())
+        stage.started(name)
+        stage.tell(FirstStep(node=stage.job(name).nodes[0], job=name, generation=generation, step=6))
+    booked = [c for e in stage.events for c in e.changes if c.table == "ledger" and c.fields["kind"] == "egress"]
+    assert len(booked) == 1, "the second start read it from this cloud's own store"
+    assert stage.job(name).checkpoint_at == "local/us-west"
