@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from dsched.providers.aws.client import Account, Json
 from dsched.providers.aws.settings import Settings
-from dsched.providers.base import Invalid, Launch, ProviderError
+from dsched.providers.base import Ambiguous, Invalid, Launch, ProviderError
 from dsched.scheduler.core.units import MINUTE, Instant, Millis
 
 CLUSTER, TOKEN = "dsched:cluster", "dsched:token"
@@ -106,7 +106,8 @@ class Gangs:
         filters += [{"Name": "vpc-id", "Values": [vpc]}] if vpc else []
         answer = await self._account.ask("ec2", self._region, "describe_security_groups", Filters=filters)
         if not answer["SecurityGroups"]:
-            raise Invalid("InvalidGroup.Duplicate", f"{name} exists in {self._region} and does not carry our mark")
+            # Its name holds our cluster: it is ours, and lists lag behind what was made. A repeat finds it.
+            raise Ambiguous("InvalidGroup.Duplicate", f"{name} exists in {self._region} and is not listed yet")
         return str(answer["SecurityGroups"][0]["GroupId"])
 
     async def _made(self, action: str, **what: Any) -> Json:

@@ -115,6 +115,11 @@ async def test_what_no_machine_uses_any_more_is_taken_away_and_nothing_before() 
         hours = Hours(world)
         provider = world._provider(world.cloud.url, now=hours)
         nodes = await provider.launch(want(world, "t-1", count=2))
+
+        async def listed() -> bool | None:
+            return len(await provider.nodes()) == 2 or None
+
+        await world.until(listed)  # new machines show in lists a moment late
         await swept(world, provider)
         hours.later += UNUSED + 1
         await swept(world, provider)
