@@ -32,6 +32,11 @@ LEAST: Final = 0.01  # share by which a price must move to be a step of its own:
 PAUSE_S: Final = 1.0  # between two questions: launches and lists come first
 AGAIN_S: Final = (60.0, 3600.0)  # after a failure, doubling
 CALL_S: Final = 120.0  # for one span: many pages
+_MALFORMED: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+)  # an answer of another form than told
 LINES_MAX: Final = 100_000  # of one span, the newest: 16 MiB; a week of all GPU shapes of a region has some thousand
 
 Step = tuple[Pool, Quote]
@@ -90,7 +95,7 @@ class Backfill:
         try:
             async with asyncio.timeout(CALL_S):
                 steps = await part.provider.history(part.name, begin, end)
-        except (ProviderError, TimeoutError) as error:
+        except (ProviderError, TimeoutError, *_MALFORMED) as error:
             self.fault = f"{part.folder.name}: {error}" if str(error) else f"{part.folder.name}: no answer"
             log.warning("backfill.failed", part=part.folder.name, error=str(error))
             if isinstance(error, Auth | Invalid):

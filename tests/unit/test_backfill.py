@@ -36,7 +36,7 @@ class Cloud:
 
     def __init__(self, *parts: str) -> None:
         self.parts, self.asked = parts, list[tuple[str, int, int]]()
-        self.errors: dict[str, list[ProviderError]] = {}
+        self.errors: dict[str, list[Exception]] = {}
 
     def pasts(self) -> Sequence[str]:
         return self.parts
@@ -90,7 +90,7 @@ async def test_what_is_there_is_not_asked_again_and_a_crash_costs_one_span(tmp_p
 
 async def test_one_part_that_fails_holds_up_no_other(tmp_path: Path) -> None:
     cloud = Cloud("east", "west")
-    cloud.errors["east"] = [ProviderError("Down") for _ in range(2)]
+    cloud.errors["east"] = [ProviderError("Down"), KeyError("SpotPrice")]
     await asyncio.wait_for(filling(tmp_path, cloud, [], []).run(), 20)
     assert [part for part, _, _ in cloud.asked[:4]] == ["east", "west", "east", "west"]
     assert len(list((tmp_path / "past").glob("*/*.jsonl"))) == 6
