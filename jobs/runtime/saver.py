@@ -25,8 +25,10 @@ class Saver:
     What becomes of a save is reported to the agent from the writing thread, as soon as it is known.
     """
 
-    def __init__(self, checkpoints: Checkpoints, run: Runtime) -> None:
+    def __init__(self, checkpoints: Checkpoints, run: Runtime, *, first: Callable[[], object] = lambda: None) -> None:
+        """`first`: what must be written before each checkpoint, by the same thread. It raises nothing."""
         self._checkpoints = checkpoints
+        self._first = first
         self._run = run
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._copying: Future[Shards] | None = None
@@ -81,7 +83,9 @@ class Saver:
     def _write(self, step: int, copying: Future[Shards], facts: dict[str, Any]) -> bool:
         leads = self._checkpoints.leads  # one rank speaks for all: they have the same to say
         try:
-            saved = self._checkpoints.save(step, copying.result(), **facts)
+            copied = copying.result()
+            self._first()
+            saved = self._checkpoints.save(step, copied, **facts)
         except StorageError as e:
             if leads:
                 log.error("checkpoint of step %d not saved: %s", step, e)

@@ -40,8 +40,8 @@ class Record:
 
     def __init__(self, run: Runtime, checkpoints: Checkpoints, training: Training) -> None:
         self._training = training
-        self._saver = Saver(checkpoints, run)
         self._losses = LossLog(checkpoints.store, checkpoints.generation) if checkpoints.leads else None
+        self._saver = Saver(checkpoints, run, first=self._flush)
         self._saved = training.done  # what was resumed from is durable
 
     def loss(self, loss: float) -> None:
@@ -50,7 +50,6 @@ class Record:
 
     def save(self) -> None:
         """Begin to save the present state. Raises Superseded, Conflict and PeerLost, about the save before."""
-        self._flush()
         self._saver.begin(self._training.done, self._training.stage, **self._training.facts())
         self._saved = self._training.done
 
@@ -65,8 +64,9 @@ class Record:
         return self._saver.wait()
 
     def close(self, *, abandon: bool) -> None:
-        self._flush()
         self._saver.close(abandon=abandon)
+        if not abandon:  # else the writer may be at it, and the steps since the last checkpoint are computed again
+            self._flush()
 
     def _flush(self) -> None:
         if self._losses is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final
 
 from dsched.jobs.runtime.checkpoint import newest_manifest
@@ -28,6 +29,7 @@ class LossLog:
         self._store = store
         self._path = f"{FOLDER}/{generation:08d}.jsonl"
         self._pending: list[str] = []
+        self._writing = Lock()
         self._torn = True  # this generation's earlier start, or our failed append, may have left half a line
 
     def add(self, step: int, loss: float) -> None:
@@ -37,10 +39,16 @@ class LossLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending. A failure is logged and tried again with the next step: it must not stop training."""
-        if not self._pending:
-            return
-        lines = "".join(self._pending)
+        """Write what is pending. A failure is logged and tried again with the next step: it must not stop training.
+
+        May be called by several threads.
+        """
+        with self._writing:
+            taken = self._pending[:]  # another thread may add meanwhile
+            if taken:
+                self._write("".join(taken), len(taken))
+
+    def _write(self, lines: str, count: int) -> None:
         try:
             self._store.append(self._path, ("\n" + lines if self._torn else lines).encode())
         except StorageError as e:
@@ -49,7 +57,7 @@ class LossLog:
             self._torn = True
         else:
             self._torn = False
-            self._pending.clear()
+            del self._pending[:count]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import pytest
 
@@ -12,12 +13,13 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
-from dsched.jobs.runtime.checkpoint import newest_manifest
+from dsched.jobs.runtime.checkpoint import Checkpoints, newest_manifest
 from dsched.jobs.runtime.contract import ContractError, Environment, Runtime
 from dsched.jobs.runtime.elastic import Flat, Fold, Summation, World
 from dsched.jobs.runtime.storage import FileStorage
 from dsched.jobs.train.__main__ import _device
-from dsched.jobs.train.loop import EXIT_FAILED, train, warn_of_mixture
+from dsched.jobs.train.loop import EXIT_FAILED, Record, train, warn_of_mixture
+from dsched.jobs.train.losses import read
 from dsched.jobs.train.optim import AdamW
 from dsched.jobs.train.shape import PRESETS
 from dsched.jobs.train.training import Recipe, Training
@@ -169,6 +171,27 @@ def test_a_gpu_that_is_named_repeats_its_bits_too(wanted: str) -> None:
         torch.use_deterministic_algorithms(False)
     assert _device("cpu", 3) == "cpu"
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+class Slow(FileStorage):
+    """A store where an append takes long, as on S3."""
+
+    appends_cheaply = False
+
+    def append(self, path: str, data: bytes) -> None:
+        assert current_thread() is not main_thread(), "a rank that waits for a bucket is lost to the others"
+        super().append(path, data)
+
+
+def test_losses_that_are_dear_to_write_are_written_behind_the_training(tmp_path: Path) -> None:
+    training = Training(Recipe(shape=PRESETS["tiny"], shards=1, length=16, corpus_bytes=100_000), World(shards=1))
+    store = Slow(tmp_path)
+    record = Record(Runtime(Environment()), Checkpoints(store, 1), training)
+    record.loss(training.step().loss)
+    record.save()
+    assert record.settle()
+    assert list(read(store).by_step) == [1]
+    record.close(abandon=False)
 
 
 class Others:
