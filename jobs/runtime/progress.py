@@ -11,7 +11,7 @@ counted; the next one that gets through carries the count. What must not be lost
                numbers: mfu?, grad_norm?, expert_load?, drift?, memory_mib_per_h? (jobs/train/gauges.py)
     saved      uri, write_ms, stall_ms, bytes             the checkpoint of `step` is durable
     unsaved    reason                                     it is not; the last one stays
-    alarm      reason                                     a step was computed twice with different bits, or the run diverged
+    alarm      reason                                     a step had different bits twice, or the run diverged
     preempted  the job leaves as it was told              done       it leaves because it is finished
 """
 
