@@ -41,10 +41,14 @@ async def clear_away(world: AwsWorld, subnet: str) -> None:
     """What a gang leaves behind, when time has passed."""
     later = [0]
     provider = world._provider(world.cloud.url, now=lambda: Instant(world.wall() + later[0]))
-    for _ in range(2):
-        later[0] += UNUSED + 1
+
+    async def taken() -> bool | None:
+        later[0] += UNUSED + 1  # its machines show in lists for a moment after their end
         await provider.nodes()
         await world.until(lambda: idle(provider))
+        return {"ec2:DeleteSecurityGroup", "ec2:DeletePlacementGroup"} <= world.used or None
+
+    await world.until(taken)
 
 
 async def idle(provider: AwsProvider) -> bool | None:

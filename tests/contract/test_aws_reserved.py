@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsched.providers.aws.provider import AwsProvider
-from dsched.providers.base import Capacity, NodeStatus
+from dsched.providers.base import Ambiguous, Capacity, NodeStatus
 from dsched.scheduler.core.market import Market, Offer, Pool
 from dsched.scheduler.core.units import Millis, price, usd
 from tests.support.aws_world import REGION, SHAPE, AwsWorld
@@ -67,7 +67,12 @@ async def test_a_launch_takes_its_slots_from_one_reservation_and_gives_them_back
     left = await offer(provider, pool)
     assert left is not None
     assert left.free == 2
-    again = await provider.launch(want(world, "b", pool=pool, count=2, lease_until=world.wall()))
+    wish = want(world, "b", pool=pool, count=2, lease_until=world.wall())
+    world.pull("set", lag_s=3_600.0)
+    with pytest.raises(Ambiguous):  # bought, but not listed yet: no refusal, or it would be bought anew elsewhere
+        await provider.launch(wish)
+    world.pull("set", lag_s=0.0)
+    again = await provider.launch(wish)
     assert {node.ref for node in again} == {node.ref for node in nodes}
     await provider.terminate([node.ref for node in nodes])
     left = await offer(provider, pool)

@@ -147,8 +147,15 @@ class AwsWorld(RealWorld):
 
     async def foreign_runs(self, ref: NodeRef) -> bool:
         ask = self.client("ec2").describe_instances
-        answer = await asyncio.to_thread(ask, InstanceIds=[ref.id.split("/")[1]])
-        return bool(answer["Reservations"][0]["Instances"][0]["State"]["Name"] == "running")
+        rows: list[Any] = []
+
+        async def listed() -> bool | None:
+            answer = await asyncio.to_thread(ask, InstanceIds=[ref.id.split("/")[1]])
+            rows[:] = [row for reservation in answer["Reservations"] for row in reservation["Instances"]]
+            return bool(rows) or None
+
+        await self.until(listed)  # a new machine shows in lists a moment late
+        return bool(rows[0]["State"]["Name"] == "running")
 
     async def living(self) -> list[str]:
         """The token of every machine of ours that lives, whatever the API tells."""
