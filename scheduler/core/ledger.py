@@ -56,8 +56,14 @@ def close(draft: Draft, node: Node, ended: Instant) -> Node:
             )
     least = Instant((node.launched or ended) + draft.terms.minimum)
     if node.launched is not None and node.metered is not None and node.metered < least:
-        return _book(draft, node, _entry(draft.state, last, "minimum", node.metered, least))
+        rest = _entry(draft.state, last, "minimum", node.metered, least)
+        return _book(draft, node, replace(rest, job=_last_job(draft.state, node)))
     return node
+
+
+def _last_job(state: State, node: Node) -> str:
+    """Who pays for a machine's least: the job that it last ran, while that has a row to put it on; "": nobody."""
+    return next((entry.job for entry in reversed(node.booked) if entry.job in state.jobs), "")
 
 
 def reprice(draft: Draft, node: Node, quote: Quote, on_demand: MicroUsdPerHour | None) -> Node:

@@ -121,7 +121,7 @@ class Skies:
             left = len(self.gce.machines)
         return {
             "metadata_heard": self._heard(),
-            "queue_read": min((at for at in read if at >= self.warned_at), default=None),
+            "queue_read": min((at for at in read if at >= self.warned_at + EVENT_S), default=None),
             "aws_launches": sum(action == "RunInstances" for *_, action in calls),
             "gcp_launches": sorted(inserts),
             "left": left + len(self.aws.pull("guests")),
