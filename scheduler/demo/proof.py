@@ -111,7 +111,8 @@ def identical(runs: dict[int, dict[int, str]], straight: dict[int, dict[int, str
 
 def adds_up(bill: Bill) -> Claim:
     total = sum(Decimal(line["owed"]) for line in bill["lines"])
-    hours = [line for line in bill["lines"] if line["kind"] not in ("egress", "correction")]  # these lie within others
+    # Egress and corrections lie within others; a minimum follows a machine's end, and idle time before it is nobody's.
+    hours = [line for line in bill["lines"] if line["kind"] not in ("egress", "correction", "minimum")]
     whole = all(a["end"] == b["start"] for a, b in itertools.pairwise(hours) if a["node"] == b["node"])
     off = abs(total - Decimal(bill["spent"]))
     good = whole and bool(bill["lines"]) and off < Decimal("0.001")
