@@ -57,13 +57,14 @@ def close(draft: Draft, node: Node, ended: Instant) -> Node:
     least = Instant((node.launched or ended) + draft.terms.minimum)
     if node.launched is not None and node.metered is not None and node.metered < least:
         rest = _entry(draft.state, last, "minimum", node.metered, least)
-        return _book(draft, node, replace(rest, job=_last_job(draft.state, node)))
+        payer = _last_run(draft.state, node)
+        return _book(draft, node, replace(rest, job=payer.job, budget=payer.budget) if payer else rest)
     return node
 
 
-def _last_job(state: State, node: Node) -> str:
-    """Who pays for a machine's least: the job that it last ran, while that has a row to put it on; "": nobody."""
-    return next((entry.job for entry in reversed(node.booked) if entry.job in state.jobs), "")
+def _last_run(state: State, node: Node) -> LedgerEntry | None:
+    """What was booked last on a job that still has a row: it pays for a machine's least, out of the same budget."""
+    return next((entry for entry in reversed(node.booked) if entry.job in state.jobs), None)
 
 
 def reprice(draft: Draft, node: Node, quote: Quote, on_demand: MicroUsdPerHour | None) -> Node:

@@ -58,7 +58,7 @@ def test_a_machine_of_ten_seconds_is_billed_for_a_minute() -> None:
 
 def test_the_rest_of_the_minute_is_paid_by_the_job_that_the_machine_ran_last() -> None:
     s = Stage(offer(CHEAP, 36.0))
-    s.run()
+    s.run(spec(budget="research"))
     s.now = type(s.now)(s.now.wall, Instant(s.now.market + 10_000))
     s.exit(0)
     s.now = type(s.now)(s.now.wall, Instant(s.now.market + 5_000))
@@ -66,6 +66,7 @@ def test_the_rest_of_the_minute_is_paid_by_the_job_that_the_machine_ran_last() -
     told = [(e.kind, e.job, e.end - e.start) for e in entries(s)]
     assert told == [("compute", "j1", 10_000), ("compute", "", 5_000), ("minimum", "j1", 45_000)]
     assert s.job().spent == sum(e.owed for e in entries(s) if e.job == "j1")
+    assert s.job().spent == sum(e.owed for e in entries(s) if e.budget == "research")
 
 
 def test_idle_time_is_nobodys_job_but_still_somebodys_money() -> None:
