@@ -103,10 +103,12 @@ class Storm(RuleBasedStateMachine):
             await self.provider.terminate([node.ref for node in nodes])
             return not await self.world.living() or None
 
-        self.run(self.world.until(swept))
-        assert self.run(self.world.foreign_runs(self.stranger))
-        self.run(self.world.close())
-        self.runner.close()
+        try:
+            self.run(self.world.until(swept))
+            assert self.run(self.world.foreign_runs(self.stranger))
+        finally:  # else the loop's sockets fail whichever test comes next
+            self.run(self.world.close())
+            self.runner.close()
 
 
 Storm.TestCase.settings = settings(
