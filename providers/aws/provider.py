@@ -263,13 +263,15 @@ class AwsProvider:
             raise Ambiguous(refusal.code, f"{refusal}; then {error}", scope=Scope.REGION) from error
         if len(nodes) == want.count and all(node.pool == want.pool for node in nodes):
             return sorted(nodes, key=lambda node: node.index)
+        if nodes:
+            raise refusal
+        if refusal.code == "IdempotentInstanceTerminated":
+            raise Capacity(refusal.code, "bought and long gone", scope=Scope.REQUEST, cooldown=Millis(0)) from refusal
         if refusal.code == "IdempotentParameterMismatch":  # it has bought: a list that does not tell so yet is behind
             self._unanswered.setdefault(want.token, self._now())
         lately = self._now() - self._unanswered.get(want.token, Instant(-LISTED_WITHIN)) < LISTED_WITHIN
-        if lately and refusal.code in _OURS and len(nodes) < want.count:
+        if lately and refusal.code in _OURS:
             raise Ambiguous(refusal.code, f"{refusal}; an earlier call is not listed yet") from refusal
-        if not nodes and refusal.code == "IdempotentInstanceTerminated":
-            raise Capacity(refusal.code, "bought and long gone", scope=Scope.REQUEST, cooldown=Millis(0)) from refusal
         raise refusal
 
     async def _each(

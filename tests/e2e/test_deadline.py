@@ -62,7 +62,7 @@ def test_a_deadline_is_decided_by_slack_and_explained(tmp_path: Path) -> None:
         assert told["same"] is True
         assert {flip["what"] for flip in told["flips"]} & {"price", "hazard", "deadline"}
         assert told["slack_price"] is not None
-        assert list((home.state / "journal").glob("*.jsonl"))
+        wait_for(lambda: list((home.state / "journal").glob("*.jsonl")), "a journal of the market")
 
 
 def test_the_process_that_makes_outlooks_ends_with_a_killed_daemon(tmp_path: Path) -> None:
