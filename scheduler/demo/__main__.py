@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dsched.scheduler.demo.play import DemoError, Record, Settings, play
-from dsched.scheduler.demo.proof import Claim, claims
+from dsched.scheduler.demo.proof import Claim, claims, closed, tell_claims
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.say import say
 
@@ -43,12 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
     else:
         _summary(record, found, settings)
-    good = all(claim.holds for claim in found)
-    if good and not options.keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        say(f"kept: {folder}")
-    return 0 if good else 1
+    return closed(found, folder, keep=options.keep)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -81,8 +75,7 @@ def _summary(record: Record, found: list[Claim], settings: Settings) -> None:
     )
     say(f"  {record.health['market_note']}; GPUs are pretended, processes, notices and kills are real")
     say("")
-    for claim in found:
-        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+    tell_claims(found)
 
 
 def _clock(ms: int) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from dsched.jobs.runtime.storage import open_storage
 from dsched.jobs.train.losses import FILE_BYTES_MAX, FOLDER
 from dsched.scheduler.demo.play import Record, Settings
+from dsched.scheduler.view.say import say
 from dsched.scheduler.wire.api import Bill, Job
 
 
@@ -19,6 +21,21 @@ from dsched.scheduler.wire.api import Bill, Job
 class Claim:
     holds: bool
     text: str
+
+
+def tell_claims(found: Sequence[Claim]) -> None:
+    for claim in found:
+        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+
+
+def closed(found: Sequence[Claim], folder: Path, *, keep: bool, tell: Callable[[str], object] = say) -> int:
+    """A demo's exit: 0 only if every claim held. Its folder goes, unless a claim fell or it is to be kept."""
+    good = all(claim.holds for claim in found)
+    if good and not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        tell(f"kept: {folder}")
+    return 0 if good else 1
 
 
 def claims(record: Record, settings: Settings) -> list[Claim]:

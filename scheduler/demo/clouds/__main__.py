@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from dsched.scheduler.api.client import ClientError
 from dsched.scheduler.demo.clouds.play import Record, play
 from dsched.scheduler.demo.clouds.proof import claims
 from dsched.scheduler.demo.play import DemoError, Settings
-from dsched.scheduler.demo.proof import Claim
+from dsched.scheduler.demo.proof import Claim, closed, tell_claims
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.say import say
 
@@ -53,12 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(json.dumps({"v": 1, "claims": [asdict(claim) for claim in found], "bill": record.bill}))
     else:
         _summary(record, found)
-    good = all(claim.holds for claim in found)
-    if good and not options.keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        sys.stderr.write(f"kept: {folder}\n")
-    return 0 if good else 1
+    return closed(found, folder, keep=options.keep, tell=lambda text: sys.stderr.write(f"{text}\n"))
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -88,8 +82,7 @@ def _summary(record: Record, found: list[Claim]) -> None:
     for sentence in FAKES:
         say(f"  {sentence}")
     say("")
-    for claim in found:
-        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+    tell_claims(found)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ them and multiplied in bf16; the cloud's GPUs are pretended; processes, notices 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Final
 
 from dsched.jobs.agent.warm import Zygote
 from dsched.scheduler.demo.play import DemoError
-from dsched.scheduler.demo.proof import Claim
+from dsched.scheduler.demo.proof import Claim, closed, tell_claims
 from dsched.scheduler.demo.training import cloud, gang, proof
 from dsched.scheduler.view.safe import show
 from dsched.scheduler.view.say import say
@@ -50,15 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error[E310] {error}\n  kept  {folder}\n")
         return 1
     say("")
-    for claim in found:
-        say(f"  {'ok  ' if claim.holds else 'FAIL'} {claim.text}")
+    tell_claims(found)
     say(f"  all of it took {time.monotonic() - began:.0f} s")
-    good = all(claim.holds for claim in found)
-    if good and not options.keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        say(f"kept: {folder}")
-    return 0 if good else 1
+    return closed(found, folder, keep=options.keep)
 
 
 def _legs(zygote: Zygote, folder: Path, precision: str, options: argparse.Namespace, tell: Tell) -> Iterator[Claim]:
