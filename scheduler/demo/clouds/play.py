@@ -39,6 +39,7 @@ from dsched.scheduler.demo.play import (
 from dsched.scheduler.demo.proof import losses
 from dsched.scheduler.wire.api import Attempt, Bill, Event, Job
 
+PACE_MS: Final = 100  # a step takes at least so long: else a fast machine is done before the warning is dealt
 LOSE_AT: Final = 0.4  # of the way: far enough to have something to lose
 READY_SECONDS: Final = 60.0  # both cloud libraries are loaded first; a few seconds on an idle machine
 LEFT_SECONDS: Final = 15.0  # from the job's end until its last machine has gone, at the longest
@@ -129,7 +130,7 @@ def _free_port() -> int:
 def _submit(client: Client, settings: Settings, clouds: Skies) -> str:
     spec = {
         "name": "demo",
-        "run": shlex.join(train(settings)),
+        "run": shlex.join([*train(settings), "--pace-ms", str(PACE_MS)]),
         "env": clouds.told["environment"],
         "gpus": {"type": ["L4"], "count": 1},
         "capacity": ["spot", "on-demand"],
